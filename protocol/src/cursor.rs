@@ -82,7 +82,11 @@ impl<'a> Cursor<'a> {
                 self.rest = tail;
                 Ok(head)
             }
-            None => Err(ProtocolError::Short { what, needed: count, left: self.rest.len() }),
+            None => Err(ProtocolError::Short {
+                what,
+                needed: count,
+                left: self.rest.len(),
+            }),
         }
     }
 
@@ -93,7 +97,11 @@ impl<'a> Cursor<'a> {
                 self.rest = tail;
                 Ok(*head)
             }
-            None => Err(ProtocolError::Short { what, needed: N, left: self.rest.len() }),
+            None => Err(ProtocolError::Short {
+                what,
+                needed: N,
+                left: self.rest.len(),
+            }),
         }
     }
 
@@ -132,7 +140,10 @@ impl<'a> Cursor<'a> {
         if self.rest.is_empty() {
             Ok(())
         } else {
-            Err(ProtocolError::LeftOver { what, extra: self.rest.len() })
+            Err(ProtocolError::LeftOver {
+                what,
+                extra: self.rest.len(),
+            })
         }
     }
 }

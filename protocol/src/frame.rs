@@ -59,7 +59,10 @@ impl Kind {
             9 => Self::RollbackPrepared,
             10 => Self::Message,
             found => {
-                return Err(ProtocolError::Unknown { what: "frame kind", found: found.into() });
+                return Err(ProtocolError::Unknown {
+                    what: "frame kind",
+                    found: found.into(),
+                });
             }
         })
     }
@@ -253,7 +256,9 @@ impl Context {
             Kind::Start => Context::Start(Start::decode(input)?),
             Kind::Transaction => Context::Transaction(Transaction::decode(input)?),
             Kind::StreamCommit => Context::StreamCommit(Transaction::decode(input)?),
-            Kind::Streamed => Context::Streamed(Streamed { xid: input.u32("xid")? }),
+            Kind::Streamed => Context::Streamed(Streamed {
+                xid: input.u32("xid")?,
+            }),
             Kind::StreamAbort => Context::StreamAbort(StreamAbort {
                 xid: input.u32("xid")?,
                 subxid: input.u32("subtransaction's xid")?,
@@ -272,7 +277,9 @@ impl Context {
                 rollback_time: input.i64("rollback time")?,
                 gid: input.string("gid")?.to_owned(),
             }),
-            Kind::Message => Context::Message { end_lsn: input.lsn("end lsn")? },
+            Kind::Message => Context::Message {
+                end_lsn: input.lsn("end lsn")?,
+            },
         })
     }
 }
@@ -306,7 +313,10 @@ impl Start {
         let bits = input.u8("start flags")?;
         let unknown = bits & !(START_BIG_ENDIAN | START_STREAMING | START_TWO_PHASE);
         if unknown != 0 {
-            return Err(ProtocolError::UnknownBits { what: "start", found: unknown.into() });
+            return Err(ProtocolError::UnknownBits {
+                what: "start",
+                found: unknown.into(),
+            });
         }
         Ok(Start {
             server_version,
@@ -340,7 +350,10 @@ fn decode_origin(input: &mut Cursor<'_>) -> Result<Option<Origin>, ProtocolError
             name: input.string("origin name")?.to_owned(),
             lsn: input.lsn("origin lsn")?,
         })),
-        found => Err(ProtocolError::Unknown { what: "origin mark", found: found.into() }),
+        found => Err(ProtocolError::Unknown {
+            what: "origin mark",
+            found: found.into(),
+        }),
     }
 }
 
@@ -403,7 +416,12 @@ pub fn encode_header(out: &mut Vec<u8>, context: &Context, flags: Flags, definit
 }
 
 /// A whole frame, for tests and small frames.
-pub fn encode_frame(context: &Context, flags: Flags, definitions: &[u8], records: &[u8]) -> Vec<u8> {
+pub fn encode_frame(
+    context: &Context,
+    flags: Flags,
+    definitions: &[u8],
+    records: &[u8],
+) -> Vec<u8> {
     let mut out = Vec::with_capacity(HEADER_LENGTH + 64 + definitions.len() + records.len());
     encode_header(&mut out, context, flags, definitions);
     out.put(records);
@@ -432,7 +450,10 @@ impl<'a> Frame<'a> {
         let flags = input.u16("frame flags")?;
         let unknown = flags & !Flags::KNOWN;
         if unknown != 0 {
-            return Err(ProtocolError::UnknownBits { what: "frame", found: unknown.into() });
+            return Err(ProtocolError::UnknownBits {
+                what: "frame",
+                found: unknown.into(),
+            });
         }
         let context_length = input.u32("context length")? as usize;
         let definitions_length = input.u32("definitions length")? as usize;
@@ -440,7 +461,12 @@ impl<'a> Frame<'a> {
         let context = Context::decode(kind, &mut context_bytes)?;
         context_bytes.finish("frame context")?;
         let definitions = input.take(definitions_length, "relation definitions")?;
-        Ok(Frame { flags: Flags(flags), context, definitions, records: input.rest() })
+        Ok(Frame {
+            flags: Flags(flags),
+            context,
+            definitions,
+            records: input.rest(),
+        })
     }
 
     /// The definitions that are new with this frame.

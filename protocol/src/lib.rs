@@ -82,8 +82,15 @@ pub struct InvalidLsn(String);
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ProtocolError {
     #[error("frame is cut short: {what} needs {needed} bytes, {left} are left")]
-    Short { what: &'static str, needed: usize, left: usize },
-    #[error("frame has protocol version {found}, this build reads {}", SUPPORTED_VERSIONS)]
+    Short {
+        what: &'static str,
+        needed: usize,
+        left: usize,
+    },
+    #[error(
+        "frame has protocol version {found}, this build reads {}",
+        SUPPORTED_VERSIONS
+    )]
     Version { found: u8 },
     #[error("unknown {what} {found:#x}")]
     Unknown { what: &'static str, found: u64 },
@@ -92,7 +99,11 @@ pub enum ProtocolError {
     #[error("{what} is not UTF-8")]
     NotUtf8 { what: &'static str },
     #[error("{what} is {found}, the limit is {limit}")]
-    TooLarge { what: &'static str, found: u64, limit: u64 },
+    TooLarge {
+        what: &'static str,
+        found: u64,
+        limit: u64,
+    },
     #[error("{extra} bytes are left over after {what}")]
     LeftOver { what: &'static str, extra: usize },
     #[error("{what}")]

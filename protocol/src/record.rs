@@ -150,7 +150,10 @@ fn decode_truncate(input: &mut Cursor<'_>) -> Result<Truncate, ProtocolError> {
     let flags = input.u8("truncate flags")?;
     let unknown = flags & !(TRUNCATE_CASCADE | TRUNCATE_RESTART_IDENTITY);
     if unknown != 0 {
-        return Err(ProtocolError::UnknownBits { what: "truncate", found: unknown.into() });
+        return Err(ProtocolError::UnknownBits {
+            what: "truncate",
+            found: unknown.into(),
+        });
     }
     let count = input.u32("relation count")? as usize;
     // Each takes four bytes: bounded by what is there before allocating.
@@ -161,7 +164,9 @@ fn decode_truncate(input: &mut Cursor<'_>) -> Result<Truncate, ProtocolError> {
             left: input.rest().len(),
         });
     }
-    let relations = (0..count).map(|_| input.u32("definition number")).collect::<Result<_, _>>()?;
+    let relations = (0..count)
+        .map(|_| input.u32("definition number"))
+        .collect::<Result<_, _>>()?;
     Ok(Truncate {
         cascade: flags & TRUNCATE_CASCADE != 0,
         restart_identity: flags & TRUNCATE_RESTART_IDENTITY != 0,
@@ -180,8 +185,9 @@ pub fn encode_message<P: Put + ?Sized>(out: &mut P, message: Message<'_>) {
 fn decode_message<'a>(input: &mut Cursor<'a>) -> Result<Message<'a>, ProtocolError> {
     let length = input.u32("message prefix length")?;
     let prefix = input.take(length as usize, "message prefix")?;
-    let prefix = std::str::from_utf8(prefix)
-        .map_err(|_| ProtocolError::NotUtf8 { what: "message prefix" })?;
+    let prefix = std::str::from_utf8(prefix).map_err(|_| ProtocolError::NotUtf8 {
+        what: "message prefix",
+    })?;
     let content = input.take(input.rest().len(), "message content")?;
     Ok(Message { prefix, content })
 }
@@ -193,7 +199,10 @@ fn decode_old<'a>(input: &mut Cursor<'a>, last: bool) -> Result<OldRow<'a>, Prot
         OldRow::KEY => OldRow::Key(read(input)?),
         OldRow::FULL => OldRow::Full(read(input)?),
         found => {
-            return Err(ProtocolError::Unknown { what: "old row kind", found: found.into() });
+            return Err(ProtocolError::Unknown {
+                what: "old row kind",
+                found: found.into(),
+            });
         }
     })
 }
@@ -209,7 +218,10 @@ impl<'a> Records<'a> {
     /// `bytes`: a frame's records, or the reassembled record of fragments.
     /// `streamed`: whether the frame was of kind `Streamed`.
     pub fn new(bytes: &'a [u8], streamed: bool) -> Self {
-        Records { input: Cursor::new(bytes), streamed }
+        Records {
+            input: Cursor::new(bytes),
+            streamed,
+        }
     }
 
     fn decode(&mut self) -> Result<Record<'a>, ProtocolError> {
@@ -221,7 +233,11 @@ impl<'a> Records<'a> {
             self.input.take(length as usize, "record")?
         };
         let mut body = Cursor::new(body);
-        let xid = if self.streamed { Some(body.u32("record xid")?) } else { None };
+        let xid = if self.streamed {
+            Some(body.u32("record xid")?)
+        } else {
+            None
+        };
         let lsn = body.lsn("record lsn")?;
         let index = body.u32("record index")?;
         let change = match tag {
@@ -241,11 +257,19 @@ impl<'a> Records<'a> {
             b'T' => Change::Truncate(decode_truncate(&mut body)?),
             b'M' => Change::Message(decode_message(&mut body)?),
             found => {
-                return Err(ProtocolError::Unknown { what: "record tag", found: found.into() });
+                return Err(ProtocolError::Unknown {
+                    what: "record tag",
+                    found: found.into(),
+                });
             }
         };
         body.finish("record")?;
-        Ok(Record { xid, lsn, index, change })
+        Ok(Record {
+            xid,
+            lsn,
+            index,
+            change,
+        })
     }
 }
 

@@ -203,13 +203,18 @@ impl Relation {
         let name = body.string("relation name")?.to_owned();
         let kind = RelationKind::from_relkind(body.u8("relation kind")?);
         let identity = body.u8("replica identity")?;
-        let replica_identity = ReplicaIdentity::from_relreplident(identity).ok_or(
-            ProtocolError::Unknown { what: "replica identity", found: identity.into() },
-        )?;
+        let replica_identity =
+            ReplicaIdentity::from_relreplident(identity).ok_or(ProtocolError::Unknown {
+                what: "replica identity",
+                found: identity.into(),
+            })?;
         let flags = body.u8("relation flags")?;
         let unknown = flags & !(HAS_ROOT | IDENTITY_USABLE);
         if unknown != 0 {
-            return Err(ProtocolError::UnknownBits { what: "relation", found: unknown.into() });
+            return Err(ProtocolError::UnknownBits {
+                what: "relation",
+                found: unknown.into(),
+            });
         }
         let root = if flags & HAS_ROOT != 0 {
             Some(Root {
@@ -228,7 +233,9 @@ impl Relation {
                 limit: MAX_COLUMNS as u64,
             });
         }
-        let columns = (0..count).map(|_| Column::decode(&mut body)).collect::<Result<_, _>>()?;
+        let columns = (0..count)
+            .map(|_| Column::decode(&mut body))
+            .collect::<Result<_, _>>()?;
         body.finish("relation definition")?;
         Ok(Relation {
             number,
@@ -279,7 +286,10 @@ impl Column {
         let flags = input.u8("column flags")?;
         let unknown = flags & !ColumnFlags::KNOWN;
         if unknown != 0 {
-            return Err(ProtocolError::UnknownBits { what: "column", found: unknown.into() });
+            return Err(ProtocolError::UnknownBits {
+                what: "column",
+                found: unknown.into(),
+            });
         }
         Ok(Column {
             name,

@@ -28,7 +28,11 @@ pub enum Value<'a> {
     Raw(&'a [u8]),
     /// A varlena datum still compressed as the server stored it. `raw_size`
     /// is the size after decompression, without a header, at most 1 GiB.
-    Compressed { method: Compression, raw_size: u32, bytes: &'a [u8] },
+    Compressed {
+        method: Compression,
+        raw_size: u32,
+        bytes: &'a [u8],
+    },
     /// The type's output function's text, in UTF-8.
     Text(&'a [u8]),
 }
@@ -57,7 +61,11 @@ pub fn encode_value<P: Put + ?Sized>(out: &mut P, value: Value<'_>) {
         Value::Absent => out.put_u8(tag::ABSENT),
         Value::Raw(bytes) => encode_bytes(out, tag::RAW_SHORT, tag::RAW_LONG, bytes),
         Value::Text(bytes) => encode_bytes(out, tag::TEXT_SHORT, tag::TEXT_LONG, bytes),
-        Value::Compressed { method, raw_size, bytes } => {
+        Value::Compressed {
+            method,
+            raw_size,
+            bytes,
+        } => {
             out.put_u8(tag::COMPRESSED);
             out.put_u8(method as u8);
             out.put_u32(raw_size);
@@ -109,9 +117,18 @@ pub(crate) fn decode_value<'a>(input: &mut Cursor<'a>) -> Result<Value<'a>, Prot
                     limit: MAX_DATUM,
                 });
             }
-            Value::Compressed { method, raw_size, bytes: long_bytes(input)? }
+            Value::Compressed {
+                method,
+                raw_size,
+                bytes: long_bytes(input)?,
+            }
         }
-        found => return Err(ProtocolError::Unknown { what: "value tag", found: found.into() }),
+        found => {
+            return Err(ProtocolError::Unknown {
+                what: "value tag",
+                found: found.into(),
+            });
+        }
     })
 }
 
@@ -144,7 +161,10 @@ impl<'a> Row<'a> {
         for _ in 0..columns {
             decode_value(input)?;
         }
-        Ok(Row { columns, values: &values[..values.len() - input.rest().len()] })
+        Ok(Row {
+            columns,
+            values: &values[..values.len() - input.rest().len()],
+        })
     }
 
     /// The row that ends the input: it takes all that is left, unread. What is

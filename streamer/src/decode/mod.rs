@@ -1,0 +1,2 @@
+//! The decoders: each plugin's output becomes events.
+pub mod native;

@@ -1,0 +1,83 @@
+//! The one event model that every decoder ends in and every encoder starts
+//! from. Values are decoded lazily and borrow from the frame they came in.
+
+mod value;
+
+pub use value::{Interval, Value};
+
+use std::sync::Arc;
+
+use walferry_protocol::{Lsn, Origin};
+
+/// One event. Its id is (`transaction.end_lsn`, `lsn`, `index`).
+#[derive(Debug)]
+pub struct Event<'a> {
+    pub transaction: &'a Transaction,
+    /// LSN of the change's WAL record.
+    pub lsn: Lsn,
+    /// Index among the changes of that record, counted before any filter.
+    pub index: u32,
+    pub change: Change<'a>,
+}
+
+/// The transaction an event belongs to. A logical message outside any
+/// transaction has `xid` 0 and its own end LSN.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Transaction {
+    pub xid: u32,
+    /// Start of the commit record.
+    pub commit_lsn: Lsn,
+    /// Just past the commit record: what is confirmed when all is durable.
+    pub end_lsn: Lsn,
+    /// Microseconds since the Unix epoch.
+    pub commit_time_us: i64,
+    pub origin: Option<Origin>,
+}
+
+#[derive(Debug)]
+pub enum Change<'a> {
+    Insert {
+        relation: &'a Arc<Relation>,
+        after: Image<'a>,
+    },
+    Update {
+        relation: &'a Arc<Relation>,
+        before: OldImage<'a>,
+        after: Image<'a>,
+    },
+    Delete {
+        relation: &'a Arc<Relation>,
+        before: OldImage<'a>,
+    },
+    Truncate {
+        relation: &'a Arc<Relation>,
+        cascade: bool,
+        restart_identity: bool,
+    },
+    Message {
+        prefix: &'a str,
+        content: &'a [u8],
+        transactional: bool,
+    },
+}
+
+/// A row: one value for each of its relation's columns, in that order.
+pub type Image<'a> = Vec<Value<'a>>;
+
+/// What the server logged of the old row.
+#[derive(Debug)]
+pub enum OldImage<'a> {
+    /// Nothing. For an UPDATE under a usable replica identity other than FULL
+    /// this means that the key is unchanged.
+    None,
+    /// The replica identity's columns; the others are [`Value::Absent`].
+    Key(Image<'a>),
+    Full(Image<'a>),
+}
+
+/// A relation as its rows' definition described it, with what encoders need
+/// worked out once. Two versions of a table are two of these.
+#[derive(Debug)]
+pub struct Relation {
+    pub definition: walferry_protocol::Relation,
+}

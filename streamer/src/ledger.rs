@@ -1,0 +1,1 @@
+//! The ack ledger: the only source of the flush LSN.

@@ -1,0 +1,1 @@
+//! `walferry run`.

@@ -1,0 +1,1 @@
+//! The source server: connection, slot, stream, feedback.

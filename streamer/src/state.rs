@@ -1,0 +1,1 @@
+//! Durable state, bound to the source it belongs to.

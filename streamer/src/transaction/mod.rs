@@ -1,0 +1,1 @@
+//! Streamed and prepared transactions are put together before they are decoded.
