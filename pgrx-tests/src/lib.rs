@@ -1,1 +1,18 @@
+//! What walferry's tests stand on: real throw-away PostgreSQL servers, the
+//! streamer as a child process, and a proxy that breaks connections.
+//!
+//! Everything here panics with an explanation instead of returning errors:
+//! its callers are tests.
 
+mod account;
+mod fault_proxy;
+mod server;
+mod server_tree;
+mod streamer;
+mod wait;
+
+pub use fault_proxy::FaultProxy;
+pub use server::{Builder, Encoding, Server, Shutdown};
+pub use server_tree::ServerTree;
+pub use streamer::{Exit, Streamer, StreamerBuilder};
+pub use wait::{wait_until, wait_within};
