@@ -1,0 +1,76 @@
+# walferry's commands. `make help` lists them; each can be run again harmlessly.
+
+# The server to build for, test on and install into.
+PG_CONFIG ?= /usr/lib/postgresql/15/bin/pg_config
+# `make install` puts the streamer into PREFIX/bin; DESTDIR goes before every path, for packagers.
+PREFIX ?= /usr/local
+DESTDIR ?=
+# `make demo` runs so long; 0 is until Ctrl-C.
+DEMO_SECONDS ?= 30
+# `make fuzz` runs each target so long.
+FUZZ_SECONDS ?= 60
+# Further arguments, e.g. `make bench BENCH="--only oltp"`; `make help-bench` lists them.
+BENCH ?=
+
+# Read when a recipe runs, not when make starts: `setup` may just have installed the server.
+PG_MAJOR = $(shell $(PG_CONFIG) --version | sed 's/^PostgreSQL \([0-9]*\).*/\1/')
+CARGO_TARGET_DIR ?= $(CURDIR)/target
+# The extension is built for one major version; each other than the default has a target directory of its own, so that
+# going from one to the other and back rebuilds nothing.
+EXTENSION_TARGET = $(CARGO_TARGET_DIR)$(if $(filter-out 15,$(PG_MAJOR)),/pg$(PG_MAJOR))
+EXTENSION_LIBRARY = $(EXTENSION_TARGET)/release/libwalferry.so
+STREAMER = $(CARGO_TARGET_DIR)/release/walferry
+
+export PGRX_PG_CONFIG_PATH = $(PG_CONFIG)
+export CARGO_TARGET_DIR
+# What the tests' harness, the demo and the benchmarks run.
+TESTED = WALFERRY_TEST_PG_CONFIG=$(PG_CONFIG) WALFERRY_TEST_LIBRARY=$(EXTENSION_LIBRARY) WALFERRY_TEST_BINARY=$(STREAMER)
+
+.PHONY: help setup setup-cargo-pgrx build build-extension build-streamer install test lint bench help-bench soak demo fuzz
+
+help: ## this list
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' Makefile | column -t -s '|'
+
+setup: ## installs what is missing: Debian's server, its headers, libclang
+	@scripts/setup $(PG_CONFIG)
+
+setup-cargo-pgrx: setup
+	@scripts/setup-cargo-pgrx
+
+build: build-extension build-streamer ## the extension and the streamer, release profile
+
+build-extension: setup
+	cargo build --release -p walferry-extension --no-default-features --features pg$(PG_MAJOR) --target-dir $(EXTENSION_TARGET)
+
+build-streamer: setup
+	cargo build --release -p walferry-streamer
+
+install: build ## the extension into PG_CONFIG's server, the streamer into PREFIX/bin
+	scripts/install-extension $(EXTENSION_LIBRARY) "$(DESTDIR)$(shell $(PG_CONFIG) --pkglibdir)" \
+		"$(DESTDIR)$(shell $(PG_CONFIG) --sharedir)/extension"
+	install -D -m 755 $(STREAMER) "$(DESTDIR)$(PREFIX)/bin/walferry"
+
+test: setup-cargo-pgrx build ## every test, on servers of its own
+	$(TESTED) cargo test --workspace $(if $(filter-out 15,$(PG_MAJOR)),--exclude walferry-extension)
+
+lint: setup ## formatting, clippy with warnings denied, licences and sources of dependencies
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets -- -D warnings
+	@if command -v cargo-deny >/dev/null; then cargo deny --offline check bans licenses sources; \
+	else echo "lint: cargo-deny is not installed, so deny.toml was not checked"; fi
+
+bench: build ## output plugins and the streamer side by side (BENCH="--only bulk --scale 0.1")
+	$(TESTED) cargo run --release -p walferry-bench -- $(BENCH)
+
+help-bench:
+	cargo run --release -p walferry-bench -- --help
+
+soak: build ## the tests that take long: a transaction of 5 GB, kills for many minutes
+	WALFERRY_SOAK=1 $(TESTED) cargo test -p walferry-tests soak -- --nocapture --test-threads=1
+
+demo: build ## a throw-away server, a lively workload, its events and the slot advancing (DEMO_SECONDS=30)
+	@DEMO_SECONDS=$(DEMO_SECONDS) $(TESTED) cargo run --quiet --release -p walferry-tests --bin walferry-demo
+
+fuzz: ## each fuzz target for FUZZ_SECONDS, with cargo-fuzz and the nightly toolchain
+	cd fuzz && for target in $$(cargo +nightly fuzz list); do \
+		cargo +nightly fuzz run $$target -- -max_total_time=$(FUZZ_SECONDS) || exit 1; done
