@@ -5,6 +5,7 @@
 
 pub mod source;
 
+pub mod datum;
 pub mod decode;
 pub mod event;
 

@@ -1,1 +1,18 @@
 //! The event model's encoders.
+
+pub mod debezium;
+mod json;
+
+use crate::error::Result;
+use crate::event::Event;
+
+pub use json::{ByteaForm, Int8Form, JsonForm, NumericForm, ValueForms};
+
+/// Turns events into bytes for a sink. One encoder serves all workers.
+pub trait Encode: Send + Sync {
+    /// Appends one event. After an error `out` is as it was before.
+    ///
+    /// # Errors
+    /// Definite: a value that was read lazily turned out to be malformed.
+    fn encode(&self, event: &Event<'_>, out: &mut Vec<u8>) -> Result<()>;
+}

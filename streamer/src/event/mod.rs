@@ -1,9 +1,13 @@
 //! The one event model that every decoder ends in and every encoder starts
 //! from. Values are decoded lazily and borrow from the frame they came in.
 
+mod relation;
 mod value;
 
-pub use value::{Interval, Value};
+pub use crate::datum::temporal::Interval;
+pub use relation::{Column, Relation};
+pub use value::{Payload, Value};
+pub(crate) use value::{write_hex, write_integer, write_uuid};
 
 use std::sync::Arc;
 
@@ -73,11 +77,4 @@ pub enum OldImage<'a> {
     /// The replica identity's columns; the others are [`Value::Absent`].
     Key(Image<'a>),
     Full(Image<'a>),
-}
-
-/// A relation as its rows' definition described it, with what encoders need
-/// worked out once. Two versions of a table are two of these.
-#[derive(Debug)]
-pub struct Relation {
-    pub definition: walferry_protocol::Relation,
 }
