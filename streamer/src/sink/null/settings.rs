@@ -1,0 +1,12 @@
+//! `null` has no options.
+
+use crate::error::{Failure, Result};
+use crate::sink::url::Options;
+
+pub fn check(place: &str, options: Options) -> Result<()> {
+    options.finish("null", &[])?;
+    match place {
+        "null" | "null:" | "null://" => Ok(()),
+        _ => Err(Failure::usage(format!("unknown sink {place:?}")).hint("write null")),
+    }
+}
