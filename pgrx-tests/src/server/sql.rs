@@ -104,8 +104,11 @@ impl Server {
     /// Where the server's WAL ends after flushing what `synchronous_commit` off
     /// left in memory: every commit before this call lies at or below it.
     pub fn flushed_lsn(&self) -> Lsn {
-        // A transaction with an id that commits synchronously flushes all WAL before its commit record.
-        self.sql("SET synchronous_commit = on; SELECT txid_current()");
+        // A transaction flushes WAL up to its commit record only if it wrote WAL before that
+        // (RecordTransactionCommit in xact.c); a restore point is WAL that decodes to nothing.
+        self.sql(
+            "SET synchronous_commit = on; SELECT txid_current(), pg_create_restore_point('flushed')",
+        );
         self.wal_lsn()
     }
 
