@@ -1,1 +1,15 @@
 //! The source server: connection, slot, stream, feedback.
+//!
+//! [`conninfo`] says where the server is and who we are there, [`connection`]
+//! speaks to it, [`slot`] finds or makes the replication slot, [`replication`]
+//! reads it, and [`identity`] tells which tables can't name their old rows.
+//! [`report`] turns what the server refuses into a [`crate::error::Failure`]
+//! with its cure.
+
+pub mod connection;
+pub mod conninfo;
+pub mod identity;
+pub mod replication;
+pub mod report;
+pub mod secret;
+pub mod slot;

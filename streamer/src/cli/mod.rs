@@ -1,0 +1,5 @@
+//! The command line.
+
+mod options;
+
+pub use options::*;

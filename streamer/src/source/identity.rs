@@ -1,0 +1,1 @@
+//! Tables whose old rows can't be named.
