@@ -13,6 +13,6 @@ mod wait;
 
 pub use fault_proxy::FaultProxy;
 pub use server::{Builder, Encoding, Server, Shutdown};
-pub use server_tree::ServerTree;
+pub use server_tree::{ServerTree, checkout, target};
 pub use streamer::{Exit, Streamer, StreamerBuilder};
 pub use wait::{wait_until, wait_within};

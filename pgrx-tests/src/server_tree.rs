@@ -34,21 +34,24 @@ impl ServerTree {
     pub fn get() -> &'static ServerTree {
         static TREE: OnceLock<ServerTree> = OnceLock::new();
         TREE.get_or_init(|| {
-            let pg_config = std::env::var_os("WALFERRY_TEST_PG_CONFIG").map_or_else(
-                || PathBuf::from("/usr/lib/postgresql/15/bin/pg_config"),
-                PathBuf::from,
-            );
-            ServerTree::build(&pg_config)
+            let original = Original::ask(&pg_config());
+            let name = format!("{}-{}", original.major, short_hash(&original.bindir));
+            let tree = ServerTree::build(original, place_for_trees().join(name));
+            tree.install(&extension_library());
+            tree
         })
     }
 
-    fn build(pg_config: &Path) -> ServerTree {
-        let original = Original::ask(pg_config);
-        let root = place_for_trees().join(format!(
-            "{}-{}",
-            original.major,
-            short_hash(&original.bindir)
-        ));
+    /// A tree of its own for a test that installs into it in its own way:
+    /// walferry is not in it yet. It lies in `folder`, which the servers'
+    /// account must be able to enter, and is never unmade by itself.
+    pub fn without_walferry(folder: &Path) -> &'static ServerTree {
+        let original = Original::ask(&pg_config());
+        account::give(folder);
+        Box::leak(Box::new(ServerTree::build(original, folder.to_path_buf())))
+    }
+
+    fn build(original: Original, root: PathBuf) -> ServerTree {
         fs::create_dir_all(&root)
             .unwrap_or_else(|error| panic!("cannot create {}: {error}", root.display()));
         let lock = File::create(root.join("lock")).expect("lock file of the server tree");
@@ -76,7 +79,7 @@ impl ServerTree {
             .arg("--describe-config")
             .output()
             .expect("postgres --describe-config");
-        let tree = ServerTree {
+        ServerTree {
             pkglibdir: under(&original.pkglibdir),
             extensiondir: under(&original.sharedir).join("extension"),
             has_output_plugin_libraries: String::from_utf8_lossy(&described.stdout)
@@ -86,13 +89,13 @@ impl ServerTree {
             major: original.major,
             version: original.version,
             root,
-        };
-        tree.install(&extension_library());
-        tree
+        }
     }
 
     /// Installs walferry unless this very library with this very SQL was installed last.
     fn install(&self, library: &Path) {
+        let lock = File::create(self.root.join("lock")).expect("lock file of the server tree");
+        lock.lock().expect("lock on the server tree");
         let checkout = checkout();
         let mut sources = vec![
             library.to_path_buf(),
@@ -287,8 +290,16 @@ fn remove(file: &Path) {
     }
 }
 
+/// Of the server that the tests are for.
+fn pg_config() -> PathBuf {
+    std::env::var_os("WALFERRY_TEST_PG_CONFIG").map_or_else(
+        || PathBuf::from("/usr/lib/postgresql/15/bin/pg_config"),
+        PathBuf::from,
+    )
+}
+
 /// The workspace's root.
-pub(crate) fn checkout() -> PathBuf {
+pub fn checkout() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR"))
         .parent()
         .expect("the tests' crate lies inside the workspace")
@@ -296,7 +307,7 @@ pub(crate) fn checkout() -> PathBuf {
 }
 
 /// Cargo's target directory.
-pub(crate) fn target() -> PathBuf {
+pub fn target() -> PathBuf {
     std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| checkout().join("target"), PathBuf::from)
 }
 

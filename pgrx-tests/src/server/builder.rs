@@ -44,6 +44,7 @@ pub struct Builder {
     hba: Vec<String>,
     initdb_options: Vec<String>,
     folder: Option<PathBuf>,
+    tree: Option<&'static ServerTree>,
 }
 
 impl Default for Builder {
@@ -57,6 +58,7 @@ impl Default for Builder {
             hba: Vec::new(),
             initdb_options: Vec::new(),
             folder: None,
+            tree: None,
         }
     }
 }
@@ -117,6 +119,12 @@ impl Builder {
         self
     }
 
+    /// Runs from another tree than [`ServerTree::get`]'s.
+    pub fn tree(mut self, tree: &'static ServerTree) -> Builder {
+        self.tree = Some(tree);
+        self
+    }
+
     /// Makes the data directory and starts the server.
     pub fn start(self) -> Server {
         let server = self.prepare();
@@ -155,7 +163,7 @@ impl Builder {
     }
 
     fn prepare(&self) -> Server {
-        let tree = ServerTree::get();
+        let tree = self.tree.unwrap_or_else(ServerTree::get);
         let parent = self
             .folder
             .clone()
