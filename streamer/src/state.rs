@@ -30,6 +30,27 @@ pub struct Identity {
     pub plugin: String,
 }
 
+impl Identity {
+    /// Whether both are the same slot of the same server, before or after a
+    /// promotion.
+    pub fn same_source(&self, other: &Identity) -> bool {
+        self.system_identifier == other.system_identifier
+            && self.database == other.database
+            && self.slot == other.slot
+            && self.plugin == other.plugin
+    }
+}
+
+impl std::fmt::Display for Identity {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(
+            f,
+            "slot {:?} (plugin {}) of database {:?} on system {} timeline {}",
+            self.slot, self.plugin, self.database, self.system_identifier, self.timeline
+        )
+    }
+}
+
 /// Where the sink goes on after a restart.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Resume {
