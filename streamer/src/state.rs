@@ -9,6 +9,8 @@
 //! with a generation and a checksum. A record torn by a crash leaves the other
 //! one, and nothing was acknowledged for the torn one yet.
 
+pub mod admission;
+
 use std::fs::{File, OpenOptions};
 use std::io::{Read, Write};
 use std::os::unix::fs::FileExt;

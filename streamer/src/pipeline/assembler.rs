@@ -27,7 +27,10 @@ use crate::transaction::streamed::{InProgress, Streamed};
 pub enum Received {
     Frame(Bytes),
     /// The server has sent everything before `wal_end`.
-    Keepalive { wal_end: Lsn, reply_requested: bool },
+    Keepalive {
+        wal_end: Lsn,
+        reply_requested: bool,
+    },
 }
 
 /// Why the assembler ended.

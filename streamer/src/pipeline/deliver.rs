@@ -93,11 +93,7 @@ impl Delivery {
         (self, delivered.and(settled))
     }
 
-    fn deliver(
-        &mut self,
-        outputs: &Receiver<(u64, Output)>,
-        broken_sink: &mut bool,
-    ) -> Result<()> {
+    fn deliver(&mut self, outputs: &Receiver<(u64, Output)>, broken_sink: &mut bool) -> Result<()> {
         let mut order = InOrder::new();
         loop {
             let timer = match self.flush_due(outputs.is_empty()) {

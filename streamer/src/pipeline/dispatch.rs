@@ -111,11 +111,7 @@ pub struct Dispatch {
 }
 
 impl Dispatch {
-    pub fn new(
-        jobs: Sender<Job>,
-        outputs: Sender<(u64, Output)>,
-        budget: Arc<Budget>,
-    ) -> Self {
+    pub fn new(jobs: Sender<Job>, outputs: Sender<(u64, Output)>, budget: Arc<Budget>) -> Self {
         Dispatch {
             next: 0,
             jobs,

@@ -33,8 +33,10 @@ pub async fn run(
             let Some(next) = next else {
                 // What came before it counts; the end is told after.
                 let _ = batches.send(batch).await;
-                return Err(Failure::transient("the server ended the replication stream")
-                    .detail("it does when it is shut down"));
+                return Err(
+                    Failure::transient("the server ended the replication stream")
+                        .detail("it does when it is shut down"),
+                );
             };
             match next {
                 ServerMessage::XLogData { wal_end, data, .. } => {

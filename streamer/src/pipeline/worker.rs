@@ -37,7 +37,9 @@ fn encode(job: Job, encoder: &dyn Encode) -> Encoded {
         let whole = encoded.bytes.len();
         // A panic in a decoder is a defect; it must stop the stream at its
         // place in order like any frame that cannot be read.
-        let done = catch_unwind(AssertUnwindSafe(|| encode_piece(&piece, encoder, &mut encoded)));
+        let done = catch_unwind(AssertUnwindSafe(|| {
+            encode_piece(&piece, encoder, &mut encoded)
+        }));
         match done {
             Ok(Ok(())) => {}
             Ok(Err(failure)) => encoded.failure = Some(failure),

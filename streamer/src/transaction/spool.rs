@@ -91,7 +91,7 @@ impl SpillDir {
                     "transactions in progress need more than the spill limit of {limit} bytes"
                 ))
                 .detail("nothing of them was acknowledged; they come again whole")
-                .hint("raise --spill-limit, or let the server keep them: --no-streaming"))
+                .hint("raise --spill-limit, or let the server keep them: --streaming off"))
             }
             _ => Ok(()),
         }
@@ -103,7 +103,7 @@ impl SpillDir {
             self.path.display()
         ))
         .detail("nothing of it was acknowledged; it comes again whole")
-        .hint("free space, name another folder with --spill-dir, or let the server keep transactions in progress: --no-streaming")
+        .hint("free space, name another folder with --spill-dir, or let the server keep transactions in progress: --streaming off")
     }
 }
 
