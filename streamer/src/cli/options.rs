@@ -37,6 +37,13 @@ pub struct RunOptions {
     pub memory_limit: u64,
     /// Where transactions in progress are spilled.
     pub spill_dir: Option<PathBuf>,
+    /// Bytes that may be spilled at a time; `None`: as many as the disk takes.
+    pub spill_limit: Option<u64>,
+    /// Threads that decode and encode; `None`: one a core.
+    pub workers: Option<usize>,
+    /// Go on although the slot is past the state's position: what lies between
+    /// is not delivered.
+    pub accept_gap: bool,
     /// The longest time between two standby status updates.
     pub status_interval: Duration,
     /// The longest time that written events wait for the sink's flush.

@@ -95,6 +95,10 @@ pub struct RunArguments {
     #[arg(long, value_name = "DIR", help_heading = "Sink")]
     state_dir: Option<PathBuf>,
 
+    /// Go on although the slot is past what was delivered; the changes in between are left out
+    #[arg(long, help_heading = "Sink")]
+    accept_gap: bool,
+
     /// The longest time that written events wait for the sink's flush
     #[arg(long, value_name = "TIME", default_value = "100ms", value_parser = duration, help_heading = "Sink")]
     flush_interval: Duration,
@@ -116,12 +120,20 @@ pub struct RunArguments {
     bytea: BinaryForm,
 
     /// Bytes of changes held in memory before the rest is spilled or waits
-    #[arg(long, value_name = "SIZE", default_value = "64MB", value_parser = size, help_heading = "Resources")]
+    #[arg(long, value_name = "SIZE", default_value = "128MB", value_parser = size, help_heading = "Resources")]
     memory_limit: u64,
 
     /// Where transactions in progress are spilled; inside the state folder by default
     #[arg(long, value_name = "DIR", help_heading = "Resources")]
     spill_dir: Option<PathBuf>,
+
+    /// Bytes that may be spilled at a time; without it as many as the disk takes
+    #[arg(long, value_name = "SIZE", value_parser = size, help_heading = "Resources")]
+    spill_limit: Option<u64>,
+
+    /// Threads that decode and encode; without it one a core
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256), help_heading = "Resources")]
+    workers: Option<u16>,
 
     /// The longest time between two status updates to the server
     #[arg(long, value_name = "TIME", default_value = "10s", value_parser = duration, help_heading = "Resources")]
@@ -250,6 +262,9 @@ impl RunArguments {
             },
             memory_limit: self.memory_limit,
             spill_dir: self.spill_dir,
+            spill_limit: self.spill_limit,
+            workers: self.workers.map(usize::from),
+            accept_gap: self.accept_gap,
             status_interval: self.status_interval,
             flush_interval: self.flush_interval,
             progress: !self.no_progress,
