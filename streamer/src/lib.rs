@@ -21,6 +21,5 @@ pub mod state;
 
 pub mod cli;
 pub mod error;
-pub mod failpoint;
 pub mod progress;
 pub mod run;

@@ -10,8 +10,6 @@ use super::definition;
 use super::failure::Outcome;
 use super::filter::TableFilter;
 use super::invalidation::{Invalidation, Reader};
-use super::json::Names;
-use super::json_options::JsonOptions;
 use super::layout::Layout;
 use super::server;
 use super::text::Converter;
@@ -41,7 +39,7 @@ pub struct Entry {
     /// Holds what the server's functions keep for this entry; null when none.
     pub context: pg_sys::MemoryContext,
     /// What the format json keeps of the relation.
-    pub json: Option<Names>,
+    pub json: super::json::Names,
     valid: bool,
     /// The definition that committed transactions refer to.
     sent: Option<Sent>,
@@ -57,7 +55,7 @@ impl Entry {
             definition,
             user_types: false,
             context,
-            json: None,
+            json: super::json::Names::default(),
             valid: true,
             sent: None,
         }
@@ -80,8 +78,6 @@ pub struct RelationCache {
     invalidations: Reader,
     next_number: u32,
     filter: TableFilter,
-    /// What the format json wants to know of relations.
-    json: Option<JsonOptions>,
     converter: Converter,
     /// Parent of the entries' memory contexts.
     context: pg_sys::MemoryContext,
@@ -92,7 +88,6 @@ pub struct RelationCache {
 impl RelationCache {
     pub fn new(
         filter: TableFilter,
-        json: Option<JsonOptions>,
         converter: Converter,
         context: pg_sys::MemoryContext,
         scratch: pg_sys::MemoryContext,
@@ -103,7 +98,6 @@ impl RelationCache {
             invalidations: Reader::at_end(),
             next_number: 1,
             filter,
-            json,
             converter,
             context,
             scratch,
@@ -206,11 +200,10 @@ impl RelationCache {
             self.entries.insert(oid, entry);
         }
         prepare();
-        let (filter, json, converter) = (&self.filter, self.json.as_ref(), self.converter);
-        let context = self.context;
+        let (filter, converter, context) = (&self.filter, self.converter, self.context);
         let mut built = server::in_scratch(self.scratch, || {
             // SAFETY: as the caller promises.
-            unsafe { definition::build(relation, filter, json, converter, context) }
+            unsafe { definition::build(relation, filter, converter, context) }
         })?;
         if let Some(old) = self.entries.remove(&oid) {
             built.sent = old

@@ -99,23 +99,20 @@ impl Decoder {
                 self.frames.begin(Context::Transaction(context), false);
                 Ok(())
             }
-            Format::Json => {
-                // SAFETY: as the caller promises.
-                unsafe { self.json_begin(txn) };
-                Ok(())
-            }
+            // SAFETY: as the caller promises.
+            Format::Json => unsafe { self.json_begin(txn) },
             Format::None => Ok(()),
         }
     }
 
+    /// # Safety
+    /// Within the commit callback.
     #[inline]
-    pub fn commit(&mut self) -> Outcome {
+    pub unsafe fn commit(&mut self, txn: Txn) -> Outcome {
         let sent = match self.options.format {
             Format::Native => self.frames.finish(false),
-            Format::Json => {
-                self.json_commit();
-                true
-            }
+            // SAFETY: as the caller promises.
+            Format::Json => unsafe { self.json_commit(txn)? },
             Format::None => return Ok(()),
         };
         server::update_progress(self.ctx, !sent);
@@ -133,19 +130,27 @@ impl Decoder {
                 self.frames.begin(Context::Prepared(context), false);
                 Ok(())
             }
-            Format::Json | Format::None => Ok(()),
+            // SAFETY: as the caller promises.
+            Format::Json => unsafe { self.json_begin(txn) },
+            Format::None => Ok(()),
         }
     }
 
     /// A PREPARE is sent even when nothing in it was: the reader then knows
     /// of every transaction whose COMMIT PREPARED comes later.
-    pub fn prepare(&mut self) -> Outcome {
+    ///
+    /// # Safety
+    /// Within the prepare callback.
+    pub unsafe fn prepare(&mut self, txn: Txn) -> Outcome {
         match self.options.format {
             Format::Native => {
                 self.frames.finish(true);
             }
-            // Transactions are prepared in the native format only.
-            Format::Json | Format::None => return Ok(()),
+            // SAFETY: as the caller promises.
+            Format::Json => unsafe {
+                self.json_prepared("P", txn)?;
+            },
+            Format::None => return Ok(()),
         }
         server::update_progress(self.ctx, false);
         Ok(())
@@ -164,7 +169,8 @@ impl Decoder {
                     });
                     self.frames.send_alone(&context, 0, &[]);
                 }
-                Format::Json | Format::None => return Ok(()),
+                Format::Json => self.json_prepared("CP", txn)?,
+                Format::None => return Ok(()),
             }
         }
         server::update_progress(self.ctx, false);
@@ -187,7 +193,8 @@ impl Decoder {
                     });
                     self.frames.send_alone(&context, 0, &[]);
                 }
-                Format::Json | Format::None => return Ok(()),
+                Format::Json => self.json_prepared("RP", txn)?,
+                Format::None => return Ok(()),
             }
         }
         server::update_progress(self.ctx, false);

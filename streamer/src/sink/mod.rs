@@ -10,7 +10,7 @@
 pub mod file;
 pub mod null;
 pub mod stdout;
-pub(crate) mod url;
+mod url;
 
 use walferry_protocol::Lsn;
 

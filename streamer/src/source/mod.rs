@@ -13,4 +13,3 @@ pub mod replication;
 pub mod report;
 pub mod secret;
 pub mod slot;
-pub mod table_filter;

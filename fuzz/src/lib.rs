@@ -1,0 +1,132 @@
+//! What the targets share: a datum is read and written in every form.
+#![forbid(unsafe_code)]
+
+use std::borrow::Cow;
+use std::collections::HashSet;
+
+use walferry_protocol::{
+    self as protocol, Column, ColumnFlags, Encoding, Lsn, Put, RecordTag, Records, Relation,
+    RelationKind, ReplicaIdentity, Start,
+};
+use walferry_streamer::datum::{Layout, ScalarType, Type};
+use walferry_streamer::decode::native::{RelationTable, decode_records};
+use walferry_streamer::encode::debezium::{DebeziumJson, DebeziumOptions};
+use walferry_streamer::encode::{ByteaForm, Encode, Int8Form, JsonForm, NumericForm, ValueForms};
+use walferry_streamer::event::{Event, Transaction, Value};
+
+/// The first byte chooses the type and how the server lays it out, the rest
+/// is the datum: its text, the same out of an array, and its JSON.
+pub fn datum(family: &[ScalarType], data: &[u8]) {
+    let Some((&choice, bytes)) = data.split_first() else {
+        return;
+    };
+    let big_endian = choice & 0x80 != 0;
+    let version = if choice & 0x40 != 0 { 180_000 } else { 150_000 };
+    let scalar = family[usize::from(choice & 0x3f) % family.len()];
+    let layout = Layout::of_server(version, big_endian);
+    if let Ok(value) = Value::read(Type::Scalar(scalar), Cow::Borrowed(bytes), layout) {
+        let _ = value.write_text(&mut Vec::new());
+        let _ = value.write_output(&mut Vec::new());
+    }
+    as_row(scalar.oid(), bytes, big_endian);
+}
+
+/// An array of any element type.
+pub fn array(data: &[u8]) {
+    let Some((&choice, bytes)) = data.split_first() else {
+        return;
+    };
+    let layout = Layout::of_server(150_000, choice & 0x80 != 0);
+    let kind = Type::Array(ScalarType::Int4);
+    if let Ok(value) = Value::read(kind, Cow::Borrowed(bytes), layout) {
+        let _ = value.write_text(&mut Vec::new());
+    }
+    as_row(1007, bytes, layout.big_endian);
+}
+
+/// One row of one column, raw and as text, through the whole way to JSON.
+fn as_row(oid: u32, bytes: &[u8], big_endian: bool) {
+    for value in [protocol::Value::Raw(bytes), protocol::Value::Text(bytes)] {
+        let mut record = Vec::new();
+        protocol::open_change(&mut record, RecordTag::Insert, None, Lsn(1), 0);
+        record.put_u32(1);
+        record.put_u16(1);
+        protocol::encode_value(&mut record, value);
+        protocol::close_record(&mut record);
+        records(&[oid], &record, false, big_endian);
+    }
+}
+
+/// Decodes records of a table with columns of these types and encodes the
+/// events in both sets of forms.
+pub fn records(oids: &[u32], bytes: &[u8], streamed: bool, big_endian: bool) {
+    let table = RelationTable::new();
+    table.insert(Relation {
+        number: 1,
+        oid: 1,
+        schema: "s".into(),
+        name: "t".into(),
+        kind: RelationKind::Table,
+        replica_identity: ReplicaIdentity::Full,
+        identity_usable: true,
+        root: None,
+        fingerprint: 0,
+        columns: oids.iter().map(|&oid| column(oid)).collect(),
+    });
+    let start = Start {
+        server_version: 150_020,
+        system_identifier: 1,
+        database_oid: 1,
+        database: "d".into(),
+        server_encoding: "UTF8".into(),
+        big_endian,
+        streaming: true,
+        two_phase: false,
+        plugin_version: "0.1.0".into(),
+    };
+    let transaction = Transaction {
+        xid: 1,
+        commit_lsn: Lsn(1),
+        end_lsn: Lsn(2),
+        commit_time_us: 3,
+        origin: None,
+    };
+    for values in [ValueForms::default(), OTHER_FORMS] {
+        let encoder = DebeziumJson::new(&DebeziumOptions {
+            values,
+            ..Default::default()
+        });
+        let mut out = Vec::new();
+        let _ = decode_records(
+            Records::new(bytes, streamed),
+            &table,
+            &start,
+            &transaction,
+            true,
+            &HashSet::new(),
+            &mut |event: &Event<'_>| encoder.encode(event, &mut out),
+        );
+        assert!(std::str::from_utf8(&out).is_ok());
+    }
+}
+
+const OTHER_FORMS: ValueForms = ValueForms {
+    int8: Int8Form::String,
+    numeric: NumericForm::Number,
+    json: JsonForm::String,
+    bytea: ByteaForm::Hex,
+};
+
+fn column(oid: u32) -> Column {
+    Column {
+        name: "c".into(),
+        attnum: 1,
+        type_oid: oid,
+        type_schema: "pg_catalog".into(),
+        type_name: "t".into(),
+        typmod: -1,
+        base_type_oid: oid,
+        encoding: Encoding::Raw,
+        flags: ColumnFlags(0),
+    }
+}
