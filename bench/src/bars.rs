@@ -41,10 +41,12 @@ pub fn judge(report: &Report) -> Vec<Verdict> {
             wall("wall, format none ≤ 1.03 × floor", NONE, FLOOR, 1.03);
             wall("wall, native ≤ 1.25 × floor", NATIVE, FLOOR, 1.25);
         }
-        let faster: &[(&str, f64)] = if *workload == Workload::Oltp {
-            &[(PGOUTPUT, 1.8)]
-        } else {
-            &[(PGOUTPUT, 3.5), (WAL2JSON, 8.0)]
+        // With TOASTed rows most of the time goes into reassembling values, which no plugin can be faster at: pgoutput
+        // itself takes half as long again as the floor.
+        let faster: &[(&str, f64)] = match workload {
+            Workload::Oltp => &[(PGOUTPUT, 1.8)],
+            Workload::Toast => &[],
+            Workload::Bulk | Workload::Full => &[(PGOUTPUT, 3.5), (WAL2JSON, 8.0)],
         };
         for (rival, least) in faster {
             if let (Some(rival_row), Some(native)) =

@@ -15,7 +15,7 @@ BEGIN
                (SELECT string_agg(md5((n * 1000 + part)::text), '') FROM generate_series(1, 250) part),
                n % 1000,
                timestamptz '2026-01-01 00:00:00+00' + n * interval '1 s'
-        FROM generate_series(t * 1000 + 1, t * 1000 + 1000) n;
+        FROM generate_series(t::bigint * 1000 + 1, t::bigint * 1000 + 1000) n;
         COMMIT;
     END LOOP;
 END

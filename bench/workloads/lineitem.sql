@@ -43,7 +43,7 @@ BEGIN
                substr(md5(n::text), 1, 10 + (n % 22)::int),
                timestamptz '2026-01-01 00:00:00+00' + n * interval '137 ms',
                jsonb_build_object('batch', t, 'weight', n % 1000 / 10.0, 'fragile', n % 5 = 0, 'label', md5((n / 7)::text))
-        FROM generate_series(t * 1000, t * 1000 + 999) n;
+        FROM generate_series(t::bigint * 1000, t::bigint * 1000 + 999) n;
         COMMIT;
     END LOOP;
 END

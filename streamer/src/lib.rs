@@ -21,5 +21,6 @@ pub mod state;
 
 pub mod cli;
 pub mod error;
+pub mod failpoint;
 pub mod progress;
 pub mod run;

@@ -1,1 +1,251 @@
-//! Progress for people.
+//! Progress for people: what was delivered, how far behind it is, and when
+//! nothing moves although there is something to do.
+
+use std::io::{IsTerminal, Write};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use walferry_protocol::Lsn;
+
+use crate::ledger::Ledger;
+
+/// How often the line on a terminal is drawn again.
+const DRAW: Duration = Duration::from_millis(500);
+/// How often a log line says the same elsewhere.
+const LOG: Duration = Duration::from_secs(30);
+/// Without progress for this long the watchdog speaks.
+const STALL: Duration = Duration::from_secs(60);
+
+/// Counted by whoever does the work.
+#[derive(Debug)]
+pub struct Progress {
+    started: Instant,
+    /// Events written to the sink.
+    pub events: AtomicU64,
+    /// Their bytes.
+    pub bytes: AtomicU64,
+    pub transactions: AtomicU64,
+    /// Bytes of CopyData received.
+    pub received: AtomicU64,
+    /// The end of WAL the server last told of.
+    wal_end: AtomicU64,
+    /// Commit time of the last transaction written, microseconds since the
+    /// Unix epoch.
+    commit_time_us: AtomicI64,
+    /// Times a flush was made durable.
+    pub flushes: AtomicU64,
+}
+
+impl Default for Progress {
+    fn default() -> Self {
+        Progress {
+            started: Instant::now(),
+            events: AtomicU64::new(0),
+            bytes: AtomicU64::new(0),
+            transactions: AtomicU64::new(0),
+            received: AtomicU64::new(0),
+            wal_end: AtomicU64::new(0),
+            commit_time_us: AtomicI64::new(0),
+            flushes: AtomicU64::new(0),
+        }
+    }
+}
+
+impl Progress {
+    /// The server's WAL ends at `lsn`, as far as it told.
+    pub fn server_is_at(&self, lsn: Lsn) {
+        self.wal_end.fetch_max(lsn.0, Relaxed);
+    }
+
+    pub fn committed(&self, commit_time_us: i64) {
+        self.transactions.fetch_add(1, Relaxed);
+        if commit_time_us != 0 {
+            self.commit_time_us.store(commit_time_us, Relaxed);
+        }
+    }
+
+    fn wal_end(&self) -> Lsn {
+        Lsn(self.wal_end.load(Relaxed))
+    }
+
+    /// WAL between what is durable and the end of the server's, in bytes.
+    pub fn lag_bytes(&self, ledger: &Ledger) -> u64 {
+        self.wal_end().0.saturating_sub(ledger.flush_lsn().0)
+    }
+
+    /// Age of the last transaction written while there is more to come, in
+    /// seconds; 0 when there is not.
+    fn lag_seconds(&self, ledger: &Ledger) -> f64 {
+        let commit = self.commit_time_us.load(Relaxed);
+        if commit == 0 || ledger.accepted_lsn() >= self.wal_end() {
+            return 0.0;
+        }
+        let now = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .map_or(0, |since| since.as_micros() as i64);
+        ((now - commit) as f64 / 1e6).max(0.0)
+    }
+
+    /// The last line of a run.
+    pub fn summary(&self, ledger: &Ledger) -> String {
+        let seconds = self.started.elapsed().as_secs_f64();
+        let events = self.events.load(Relaxed);
+        format!(
+            "{events} events of {} transactions ({}) in {seconds:.1} s, {:.0} events/s, acknowledged {}",
+            self.transactions.load(Relaxed),
+            size(self.bytes.load(Relaxed)),
+            events as f64 / seconds.max(0.001),
+            ledger.flush_lsn(),
+        )
+    }
+}
+
+/// Draws progress until it is dropped as a task. `draw` asks for a line on
+/// standard error where that is a terminal.
+pub async fn report(progress: &Progress, ledger: &Ledger, draw: bool) {
+    let terminal = draw && std::io::stderr().is_terminal();
+    let every = if terminal { DRAW } else { LOG };
+    let mut tick = tokio::time::interval(every);
+    let mut watchdog = Watchdog::new(Instant::now());
+    let mut last = (Instant::now(), 0);
+    tick.tick().await;
+    loop {
+        tick.tick().await;
+        let events = progress.events.load(Relaxed);
+        let rate = (events - last.1) as f64 / last.0.elapsed().as_secs_f64().max(0.001);
+        last = (Instant::now(), events);
+        let line = format!(
+            "{rate:.0} changes/s, {events} in all, lag {} and {:.1} s, acknowledged {}",
+            size(progress.lag_bytes(ledger)),
+            progress.lag_seconds(ledger),
+            ledger.flush_lsn(),
+        );
+        if terminal {
+            let mut out = std::io::stderr().lock();
+            // Progress is for people; a terminal that is gone is not an error.
+            let _ = write!(out, "\r\x1b[K{line}").and_then(|()| out.flush());
+        } else {
+            tracing::info!("{line}");
+        }
+        if let Some(stalled) = watchdog.look(
+            Instant::now(),
+            progress.received.load(Relaxed),
+            ledger.accepted_lsn(),
+            ledger.flush_lsn(),
+            progress.wal_end(),
+        ) {
+            tracing::warn!("{stalled}");
+        }
+    }
+}
+
+/// Clears what [`report`] drew.
+pub fn end_line(draw: bool) {
+    if draw && std::io::stderr().is_terminal() {
+        let _ = write!(std::io::stderr().lock(), "\r\x1b[K");
+    }
+}
+
+/// Watches for progress, not for packets: keepalives come in while nothing
+/// moves.
+#[derive(Debug)]
+struct Watchdog {
+    moved: Instant,
+    flushed: Lsn,
+    received: u64,
+    accepted: Lsn,
+    spoke: bool,
+}
+
+impl Watchdog {
+    fn new(now: Instant) -> Self {
+        Watchdog {
+            moved: now,
+            flushed: Lsn::INVALID,
+            received: 0,
+            accepted: Lsn::INVALID,
+            spoke: false,
+        }
+    }
+
+    /// What to say, once a stall.
+    fn look(
+        &mut self,
+        now: Instant,
+        received: u64,
+        accepted: Lsn,
+        flushed: Lsn,
+        wal_end: Lsn,
+    ) -> Option<String> {
+        if flushed != self.flushed || wal_end <= flushed {
+            *self = Watchdog::new(now);
+            self.flushed = flushed;
+            self.received = received;
+            self.accepted = accepted;
+            return None;
+        }
+        let stalled = now - self.moved;
+        if stalled < STALL || self.spoke {
+            return None;
+        }
+        self.spoke = true;
+        let why = if accepted > flushed && accepted == self.accepted {
+            "the sink does not make its events durable, or a prepared transaction waits for its end"
+        } else if received != self.received {
+            "changes come in: a large transaction may be on its way"
+        } else {
+            "the server sends nothing: it may be decoding a large transaction, or the sink takes nothing"
+        };
+        Some(format!(
+            "no progress for {} s: acknowledged {flushed}, the server is at {wal_end}; {why}",
+            stalled.as_secs()
+        ))
+    }
+}
+
+fn size(bytes: u64) -> String {
+    match bytes {
+        0..10_240 => format!("{bytes} bytes"),
+        10_240..10_485_760 => format!("{} kB", bytes >> 10),
+        10_485_760..10_737_418_240 => format!("{} MB", bytes >> 20),
+        _ => format!("{} GB", bytes >> 30),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_watchdog_speaks_once_when_nothing_moves_though_packets_come() {
+        let begin = Instant::now();
+        let mut watchdog = Watchdog::new(begin);
+        let mut at = |seconds, received, flushed| {
+            watchdog.look(
+                begin + Duration::from_secs(seconds),
+                received,
+                Lsn(10),
+                Lsn(flushed),
+                Lsn(100),
+            )
+        };
+        assert_eq!(at(1, 1, 10), None);
+        assert_eq!(at(50, 2, 10), None);
+        assert!(at(70, 3, 10).unwrap().contains("no progress for 69 s"));
+        assert_eq!(at(200, 4, 10), None);
+        assert_eq!(at(201, 5, 11), None);
+        assert_eq!(at(230, 5, 11), None);
+        assert!(at(262, 5, 11).unwrap().contains("sends nothing"));
+        assert_eq!(at(300, 5, 100), None);
+    }
+
+    #[test]
+    fn an_idle_server_is_not_a_stall() {
+        let begin = Instant::now();
+        let mut watchdog = Watchdog::new(begin);
+        for minutes in 0..10 {
+            let now = begin + Duration::from_secs(60 * minutes);
+            assert_eq!(watchdog.look(now, 0, Lsn(5), Lsn(5), Lsn(5)), None);
+        }
+    }
+}

@@ -1,1 +1,285 @@
-//! `walferry run`.
+//! `walferry run`: opens what a run needs and keeps it connected. The order
+//! matters: the state is checked against the source before the sink is
+//! opened, and saved before anything is written.
+
+mod backoff;
+mod signals;
+mod upstream;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::watch;
+
+use backoff::Backoff;
+use upstream::Upstream;
+
+use crate::cli::RunOptions;
+use crate::encode::Encode;
+use crate::encode::debezium::{DebeziumJson, DebeziumOptions};
+use crate::error::{Class, Failure, Result};
+use crate::ledger::Ledger;
+use crate::pipeline::deliver::Delivery;
+use crate::pipeline::feedback::{Rhythm, status_interval};
+use crate::pipeline::flusher::{Flusher, StateKeeper};
+use crate::pipeline::session::{self, Outcome, Parts};
+use crate::progress::{self, Progress};
+use crate::sink::Opening;
+use crate::state::{Identity, State, StateDir, StateFile};
+use crate::transaction::prepared::PreparedStore;
+use crate::transaction::spool::SpillDir;
+
+/// How often a run with an end asks the server how far it is.
+const ASK_KEEPALIVE: Duration = Duration::from_millis(500);
+
+/// Runs until the end that was asked for, a signal, or a failure that another
+/// attempt cannot mend.
+pub fn run(options: RunOptions) -> Result<()> {
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .map_err(|e| Failure::definite(format!("cannot start the runtime: {e}")))?
+        .block_on(stream(options))
+}
+
+async fn stream(options: RunOptions) -> Result<()> {
+    let mut stop = signals::stop_on_signals()?;
+    let state_dir = open_state_dir(&options)?;
+    let mut backoff = Backoff::new();
+    let Some(mut upstream) = connect(&options, true, &mut backoff, &mut stop).await? else {
+        return Ok(());
+    };
+    let (mut parts, mut delivery) = prepare(&options, state_dir.as_ref(), &mut upstream).await?;
+    let progress = tokio::spawn({
+        let (progress, ledger) = (Arc::clone(&parts.progress), Arc::clone(&parts.ledger));
+        let draw = options.progress;
+        async move { progress::report(&progress, &ledger, draw).await }
+    });
+    let ended = loop {
+        let rhythm = rhythm(&options, &upstream);
+        let identity = upstream.identity.clone();
+        let failure = match upstream.start(parts.ledger.flush_lsn(), &options).await {
+            Ok((reader, writer)) => {
+                backoff.connected();
+                let outcome;
+                (delivery, outcome) =
+                    session::run(&parts, delivery, reader, writer, rhythm, stop.clone()).await?;
+                match outcome {
+                    Outcome::Stopped | Outcome::ReachedUntil => break Ok(()),
+                    Outcome::Failed(failure) => failure,
+                }
+            }
+            Err(failure) => failure,
+        };
+        if *stop.borrow() {
+            break Ok(());
+        }
+        match again(
+            &options,
+            &mut parts,
+            identity,
+            failure,
+            &mut backoff,
+            &mut stop,
+        )
+        .await
+        {
+            Ok(Some(next)) => upstream = next,
+            Ok(None) => break Ok(()),
+            Err(failure) => break Err(failure),
+        }
+    };
+    progress.abort();
+    progress::end_line(options.progress);
+    eprintln!("walferry: {}", parts.progress.summary(&parts.ledger));
+    // Its threads end, and with them the last flush.
+    drop(delivery);
+    ended
+}
+
+/// Connects until it works. `None`: asked to stop.
+async fn connect(
+    options: &RunOptions,
+    first: bool,
+    backoff: &mut Backoff,
+    stop: &mut watch::Receiver<bool>,
+) -> Result<Option<Upstream>> {
+    loop {
+        let failure = tokio::select! {
+            upstream = Upstream::connect(options, first) => match upstream {
+                Ok(upstream) => return Ok(Some(upstream)),
+                Err(failure) => failure,
+            },
+            _ = stop.wait_for(|stop| *stop) => return Ok(None),
+        };
+        if !wait(options, failure, backoff, stop).await? {
+            return Ok(None);
+        }
+    }
+}
+
+/// Waits before the next attempt, if there is to be one. `false`: asked to
+/// stop.
+async fn wait(
+    options: &RunOptions,
+    failure: Failure,
+    backoff: &mut Backoff,
+    stop: &mut watch::Receiver<bool>,
+) -> Result<bool> {
+    // Without a slot of that name to come back to, there is nothing to resume.
+    if failure.class != Class::Transient || options.slot.name.is_none() {
+        return Err(failure);
+    }
+    let (pause, first) = backoff.failed();
+    if first {
+        tracing::warn!("{failure}; connecting again until it works");
+    }
+    Ok(tokio::select! {
+        () = tokio::time::sleep(pause) => true,
+        _ = stop.wait_for(|stop| *stop) => false,
+    })
+}
+
+/// Connects again after `failure`, and makes sure that it is still the same
+/// source.
+async fn again(
+    options: &RunOptions,
+    parts: &mut Parts,
+    identity: Identity,
+    failure: Failure,
+    backoff: &mut Backoff,
+    stop: &mut watch::Receiver<bool>,
+) -> Result<Option<Upstream>> {
+    if !wait(options, failure, backoff, stop).await? {
+        return Ok(None);
+    }
+    let Some(mut upstream) = connect(options, false, backoff, stop).await? else {
+        return Ok(None);
+    };
+    let acknowledged = State {
+        identity,
+        position: parts.ledger.flush_lsn(),
+        sink: None,
+    };
+    upstream.position(Some(&acknowledged), false).await?;
+    Ok(Some(upstream))
+}
+
+fn open_state_dir(options: &RunOptions) -> Result<Option<StateDir>> {
+    if options.slot.name.is_none() {
+        return match &options.state_dir {
+            None => Ok(None),
+            Some(_) => Err(
+                Failure::usage("a temporary slot leaves no state to be kept")
+                    .hint("name a slot with --slot NAME --create-slot, or leave --state-dir out"),
+            ),
+        };
+    }
+    let path = options
+        .state_dir
+        .clone()
+        .or_else(|| options.sink.default_state_dir());
+    path.as_deref().map(StateDir::open).transpose()
+}
+
+/// Checks the state, opens the sink and starts what outlives connections.
+async fn prepare(
+    options: &RunOptions,
+    state_dir: Option<&StateDir>,
+    upstream: &mut Upstream,
+) -> Result<(Parts, Delivery)> {
+    let (state_file, saved) = match state_dir {
+        Some(dir) => {
+            let (file, saved) = StateFile::open(dir)?;
+            (Some(file), saved)
+        }
+        None => (None, None),
+    };
+    let position = upstream
+        .position(saved.as_ref(), options.accept_gap)
+        .await?;
+    let target = options.sink.name();
+    let sink = options.sink.open(&Opening {
+        resume: saved
+            .and_then(|state| state.sink)
+            .filter(|resume| resume.target == target),
+        position,
+    })?;
+    let identity = upstream.identity.clone();
+    let keeper = match state_file {
+        Some(mut file) => {
+            // Before anything is written: where the sink's own part begins.
+            file.save(&State {
+                identity: identity.clone(),
+                position,
+                sink: sink.resume(),
+            })?;
+            Some(StateKeeper {
+                file,
+                identity: identity.clone(),
+            })
+        }
+        None => None,
+    };
+    let ledger = Arc::new(Ledger::new(position));
+    let progress = Arc::new(Progress::default());
+    let spill = Arc::new(SpillDir::open(
+        options
+            .spill_dir
+            .clone()
+            .or_else(|| state_dir.map(|dir| dir.path().join("spill")))
+            .as_deref(),
+        options.spill_limit,
+    )?);
+    let prepared = Arc::new(PreparedStore::open(
+        state_dir.map(StateDir::path),
+        spill.path(),
+        &identity,
+        position,
+        Arc::clone(&ledger),
+    )?);
+    let flusher = Flusher::start(
+        keeper,
+        Arc::clone(&ledger),
+        Arc::clone(&prepared),
+        Arc::clone(&progress),
+    )?;
+    let delivery = Delivery::new(
+        sink,
+        Arc::clone(&ledger),
+        flusher,
+        Arc::clone(&progress),
+        options.flush_interval,
+    );
+    let parts = Parts {
+        ledger,
+        progress,
+        prepared,
+        spill,
+        encoder: encoder(options, &identity),
+        workers: options.workers.unwrap_or_else(|| {
+            std::thread::available_parallelism().map_or(2, std::num::NonZero::get)
+        }),
+        memory_limit: usize::try_from(options.memory_limit).unwrap_or(usize::MAX),
+        until: options.until_lsn,
+        system_identifier: identity.system_identifier,
+    };
+    tracing::info!("delivering from {position} on to {target}: {identity}");
+    Ok((parts, delivery))
+}
+
+fn encoder(options: &RunOptions, identity: &Identity) -> Arc<dyn Encode> {
+    Arc::new(DebeziumJson::new(&DebeziumOptions {
+        database: identity.database.clone(),
+        name: None,
+        values: options.values,
+    }))
+}
+
+fn rhythm(options: &RunOptions, upstream: &Upstream) -> Rhythm {
+    Rhythm {
+        interval: status_interval(options.status_interval, upstream.wal_sender_timeout),
+        ask_keepalive: options.until_lsn.map(|_| ASK_KEEPALIVE),
+    }
+}

@@ -9,6 +9,8 @@
 //! with a generation and a checksum. A record torn by a crash leaves the other
 //! one, and nothing was acknowledged for the torn one yet.
 
+pub mod admission;
+
 use std::fs::{File, OpenOptions};
 use std::io::{Read, Write};
 use std::os::unix::fs::FileExt;
@@ -28,6 +30,27 @@ pub struct Identity {
     pub database: String,
     pub slot: String,
     pub plugin: String,
+}
+
+impl Identity {
+    /// Whether both are the same slot of the same server, before or after a
+    /// promotion.
+    pub fn same_source(&self, other: &Identity) -> bool {
+        self.system_identifier == other.system_identifier
+            && self.database == other.database
+            && self.slot == other.slot
+            && self.plugin == other.plugin
+    }
+}
+
+impl std::fmt::Display for Identity {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(
+            f,
+            "slot {:?} (plugin {}) of database {:?} on system {} timeline {}",
+            self.slot, self.plugin, self.database, self.system_identifier, self.timeline
+        )
+    }
 }
 
 /// Where the sink goes on after a restart.

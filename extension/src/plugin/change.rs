@@ -84,7 +84,7 @@ impl Decoder {
             )));
         }
         if self.options.format == Format::Json {
-            return self.json_change(change);
+            return self.json_change(&change);
         }
         if entry.layout.outputs.is_empty() {
             return self.write_change(&change, index, streamed, Texts::default());
@@ -98,7 +98,7 @@ impl Decoder {
     }
 
     /// The Text values of both rows of a change of the last found relation.
-    fn texts<'a>(&mut self, change: &RowChange<'a>) -> Outcome<Texts<'a>> {
+    pub fn texts<'a>(&mut self, change: &RowChange<'a>) -> Outcome<Texts<'a>> {
         let converter = self.converter;
         let Some(entry) = self.relations.last() else {
             return Ok(Texts::default());
@@ -180,10 +180,11 @@ pub fn pin(pinned: &mut bool) {
     }
 }
 
+/// The Text values of the rows of a change.
 #[derive(Default)]
-struct Texts<'a> {
-    old: Vec<TextValue<'a>>,
-    new: Vec<TextValue<'a>>,
+pub struct Texts<'a> {
+    pub old: Vec<TextValue<'a>>,
+    pub new: Vec<TextValue<'a>>,
 }
 
 /// The beginning of a record, which has a small known bound.

@@ -9,7 +9,7 @@ use walferry_protocol::Start;
 
 use super::failure::{Failure, Outcome};
 use super::json::Json;
-use super::options::Options;
+use super::options::{Format, Options};
 use super::relation_cache::{RelationCache, StreamedDefinitions};
 use super::server;
 use super::text::Converter;
@@ -99,7 +99,9 @@ impl Decoder {
                 plugin_version: env!("CARGO_PKG_VERSION").to_owned(),
             };
             let frames = Frames::new(ctx, options.frame_size, start)?;
-            let relations = RelationCache::new(options.tables.clone(), converter, cache, scratch);
+            let json = (options.format == Format::Json).then(|| options.json.clone());
+            let relations =
+                RelationCache::new(options.tables.clone(), json, converter, cache, scratch);
             let decoder = Box::new(Decoder {
                 ctx,
                 json: Json::default(),

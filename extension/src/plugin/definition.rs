@@ -13,6 +13,8 @@ use walferry_protocol::{
 
 use super::failure::{Failure, Outcome};
 use super::filter::TableFilter;
+use super::json::Names;
+use super::json_options::JsonOptions;
 use super::layout::{Attribute, Layout, Output, Step, alignment};
 use super::raw_types;
 use super::relation_cache::Entry;
@@ -31,6 +33,7 @@ const FIRST_USER_OID: u32 = 16384;
 pub unsafe fn build(
     relation: pg_sys::Relation,
     filter: &TableFilter,
+    json: Option<&JsonOptions>,
     converter: Converter,
     parent: pg_sys::MemoryContext,
 ) -> Outcome<Entry> {
@@ -72,6 +75,7 @@ pub unsafe fn build(
             context: std::ptr::null_mut(),
             parent,
             converter,
+            all_text: json.is_some(),
             user_types: false,
         };
         let descriptor = (*relation).rd_att;
@@ -93,6 +97,17 @@ pub unsafe fn build(
         entry.passes = passes;
         entry.full_identity = full;
         entry.user_types = builder.user_types;
+        if let Some(options) = json.filter(|_| passes) {
+            let primary_key = index_columns(server::primary_key_index(relation));
+            entry.json = Some(Names::read(
+                relation,
+                &entry.definition,
+                options,
+                converter,
+                &primary_key,
+                identity_index != pg_sys::InvalidOid,
+            )?);
+        }
         Ok(entry)
     }
 }
@@ -102,6 +117,8 @@ struct Builder {
     context: pg_sys::MemoryContext,
     parent: pg_sys::MemoryContext,
     converter: Converter,
+    /// No column travels raw.
+    all_text: bool,
     user_types: bool,
 }
 
@@ -150,7 +167,8 @@ impl Builder {
         if attribute.atttypid.to_u32() >= FIRST_USER_OID {
             self.user_types = true;
         }
-        let raw = raw_types::is_raw(base.to_u32(), self.converter.server_is_utf8())
+        let raw = !self.all_text
+            && raw_types::is_raw(base.to_u32(), self.converter.server_is_utf8())
             && attribute.attlen != -2;
         laid_out.step = if raw {
             match attribute.attlen {
@@ -260,7 +278,11 @@ impl Builder {
                 let text = self
                     .converter
                     .to_utf8(CStr::from_ptr(*text).to_bytes(), place)?;
-                encode_value(&mut encoded, Value::Text(text.as_bytes()));
+                if self.all_text {
+                    encoded.extend_from_slice(text.as_bytes());
+                } else {
+                    encode_value(&mut encoded, Value::Text(text.as_bytes()));
+                }
             } else if attribute.attbyval {
                 let word = datum.value();
                 match attribute.attlen {

@@ -144,6 +144,16 @@ pub fn globs(option: &str, value: &str) -> Outcome<Vec<Glob>> {
     reader.list(|reader| reader.glob(",", "a pattern"))
 }
 
+/// Reads names with commas between them, none of whose characters is special.
+pub fn literals(value: &str) -> Vec<Glob> {
+    value
+        .split(',')
+        .map(str::trim)
+        .filter(|name| !name.is_empty())
+        .map(|name| Glob(name.chars().map(Token::Character).collect()))
+        .collect()
+}
+
 /// Reads `schema.table(column, …), …`.
 pub fn column_rules(option: &str, value: &str) -> Outcome<Vec<ColumnRule>> {
     let mut reader = Reader::new(option, value);

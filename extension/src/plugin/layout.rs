@@ -57,8 +57,8 @@ pub struct Output {
 pub struct Layout {
     /// In order of attribute number.
     pub attributes: Vec<Attribute>,
-    /// Of each attribute that was added with a default: the value, encoded,
-    /// of rows that are older than it.
+    /// Of each attribute that was added with a default: the value of rows that
+    /// are older than it, encoded; for the format json, its text.
     pub missing: Vec<Option<Box<[u8]>>>,
     /// How many attributes are sent.
     pub columns: u16,

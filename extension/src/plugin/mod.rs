@@ -12,6 +12,7 @@ mod failure;
 mod filter;
 mod invalidation;
 mod json;
+mod json_options;
 mod layout;
 mod message;
 mod options;
@@ -190,9 +191,9 @@ unsafe fn logical_message<'a>(
 }
 
 #[pg_guard]
-unsafe extern "C-unwind" fn commit(ctx: Ctx, txn: Txn, _commit_lsn: pg_sys::XLogRecPtr) {
+unsafe extern "C-unwind" fn commit(ctx: Ctx, _txn: Txn, _commit_lsn: pg_sys::XLogRecPtr) {
     // SAFETY: within this callback.
-    unsafe { with(ctx, |decoder| decoder.commit(txn)) }
+    unsafe { with(ctx, |decoder| decoder.commit()) }
 }
 
 /// True keeps a transaction from being sent at its PREPARE.
@@ -213,9 +214,9 @@ unsafe extern "C-unwind" fn begin_prepare(ctx: Ctx, txn: Txn) {
 }
 
 #[pg_guard]
-unsafe extern "C-unwind" fn prepare(ctx: Ctx, txn: Txn, _lsn: pg_sys::XLogRecPtr) {
+unsafe extern "C-unwind" fn prepare(ctx: Ctx, _txn: Txn, _lsn: pg_sys::XLogRecPtr) {
     // SAFETY: within this callback.
-    unsafe { with(ctx, |decoder| decoder.prepare(txn)) }
+    unsafe { with(ctx, |decoder| decoder.prepare()) }
 }
 
 #[pg_guard]

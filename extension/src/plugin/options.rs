@@ -10,7 +10,7 @@ use walferry_protocol::{SUPPORTED_VERSIONS, VersionRange};
 
 use super::failure::{Failure, Outcome};
 use super::filter::{self, PrefixFilter, TableFilter};
-use super::json::JsonOptions;
+use super::json_options::JsonOptions;
 use super::text::{Converter, Invalid};
 
 /// What is written.
@@ -69,7 +69,7 @@ const FRAME_SIZES: std::ops::RangeInclusive<usize> = (4 << 10)..=(16 << 20);
 
 /// The names of the options of every format, for the message that refuses
 /// another one.
-const NAMES: [&str; 14] = [
+const NAMES: [&str; 13] = [
     "proto_min",
     "proto_max",
     "format",
@@ -83,7 +83,6 @@ const NAMES: [&str; 14] = [
     "two_phase",
     "frame_size",
     "invalid_text",
-    "format-version",
 ];
 
 impl Default for Options {
@@ -211,8 +210,9 @@ impl Options {
         for option in all.iter().filter(|option| option.name == "format") {
             options.format = match option.text()? {
                 "native" => Format::Native,
+                "json" => Format::Json,
                 "none" => Format::None,
-                _ => return Err(option.refuse("Valid values are native and none.")),
+                _ => return Err(option.refuse("Valid values are native, json and none.")),
             };
         }
         for option in all {

@@ -10,6 +10,8 @@ use super::definition;
 use super::failure::Outcome;
 use super::filter::TableFilter;
 use super::invalidation::{Invalidation, Reader};
+use super::json::Names;
+use super::json_options::JsonOptions;
 use super::layout::Layout;
 use super::server;
 use super::text::Converter;
@@ -39,7 +41,7 @@ pub struct Entry {
     /// Holds what the server's functions keep for this entry; null when none.
     pub context: pg_sys::MemoryContext,
     /// What the format json keeps of the relation.
-    pub json: super::json::Names,
+    pub json: Option<Names>,
     valid: bool,
     /// The definition that committed transactions refer to.
     sent: Option<Sent>,
@@ -55,7 +57,7 @@ impl Entry {
             definition,
             user_types: false,
             context,
-            json: super::json::Names::default(),
+            json: None,
             valid: true,
             sent: None,
         }
@@ -78,6 +80,8 @@ pub struct RelationCache {
     invalidations: Reader,
     next_number: u32,
     filter: TableFilter,
+    /// What the format json wants to know of relations.
+    json: Option<JsonOptions>,
     converter: Converter,
     /// Parent of the entries' memory contexts.
     context: pg_sys::MemoryContext,
@@ -88,6 +92,7 @@ pub struct RelationCache {
 impl RelationCache {
     pub fn new(
         filter: TableFilter,
+        json: Option<JsonOptions>,
         converter: Converter,
         context: pg_sys::MemoryContext,
         scratch: pg_sys::MemoryContext,
@@ -98,6 +103,7 @@ impl RelationCache {
             invalidations: Reader::at_end(),
             next_number: 1,
             filter,
+            json,
             converter,
             context,
             scratch,
@@ -200,10 +206,11 @@ impl RelationCache {
             self.entries.insert(oid, entry);
         }
         prepare();
-        let (filter, converter, context) = (&self.filter, self.converter, self.context);
+        let (filter, json, converter) = (&self.filter, self.json.as_ref(), self.converter);
+        let context = self.context;
         let mut built = server::in_scratch(self.scratch, || {
             // SAFETY: as the caller promises.
-            unsafe { definition::build(relation, filter, converter, context) }
+            unsafe { definition::build(relation, filter, json, converter, context) }
         })?;
         if let Some(old) = self.entries.remove(&oid) {
             built.sent = old

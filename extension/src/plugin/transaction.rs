@@ -99,20 +99,23 @@ impl Decoder {
                 self.frames.begin(Context::Transaction(context), false);
                 Ok(())
             }
-            // SAFETY: as the caller promises.
-            Format::Json => unsafe { self.json_begin(txn) },
+            Format::Json => {
+                // SAFETY: as the caller promises.
+                unsafe { self.json_begin(txn) };
+                Ok(())
+            }
             Format::None => Ok(()),
         }
     }
 
-    /// # Safety
-    /// Within the commit callback.
     #[inline]
-    pub unsafe fn commit(&mut self, txn: Txn) -> Outcome {
+    pub fn commit(&mut self) -> Outcome {
         let sent = match self.options.format {
             Format::Native => self.frames.finish(false),
-            // SAFETY: as the caller promises.
-            Format::Json => unsafe { self.json_commit(txn)? },
+            Format::Json => {
+                self.json_commit();
+                true
+            }
             Format::None => return Ok(()),
         };
         server::update_progress(self.ctx, !sent);
@@ -130,27 +133,19 @@ impl Decoder {
                 self.frames.begin(Context::Prepared(context), false);
                 Ok(())
             }
-            // SAFETY: as the caller promises.
-            Format::Json => unsafe { self.json_begin(txn) },
-            Format::None => Ok(()),
+            Format::Json | Format::None => Ok(()),
         }
     }
 
     /// A PREPARE is sent even when nothing in it was: the reader then knows
     /// of every transaction whose COMMIT PREPARED comes later.
-    ///
-    /// # Safety
-    /// Within the prepare callback.
-    pub unsafe fn prepare(&mut self, txn: Txn) -> Outcome {
+    pub fn prepare(&mut self) -> Outcome {
         match self.options.format {
             Format::Native => {
                 self.frames.finish(true);
             }
-            // SAFETY: as the caller promises.
-            Format::Json => unsafe {
-                self.json_prepared("P", txn)?;
-            },
-            Format::None => return Ok(()),
+            // Transactions are prepared in the native format only.
+            Format::Json | Format::None => return Ok(()),
         }
         server::update_progress(self.ctx, false);
         Ok(())
@@ -169,8 +164,7 @@ impl Decoder {
                     });
                     self.frames.send_alone(&context, 0, &[]);
                 }
-                Format::Json => self.json_prepared("CP", txn)?,
-                Format::None => return Ok(()),
+                Format::Json | Format::None => return Ok(()),
             }
         }
         server::update_progress(self.ctx, false);
@@ -193,8 +187,7 @@ impl Decoder {
                     });
                     self.frames.send_alone(&context, 0, &[]);
                 }
-                Format::Json => self.json_prepared("RP", txn)?,
-                Format::None => return Ok(()),
+                Format::Json | Format::None => return Ok(()),
             }
         }
         server::update_progress(self.ctx, false);

@@ -45,7 +45,7 @@ impl Decoder {
             let passes = entry.passes;
             if self.options.format == Format::Json {
                 if passes {
-                    self.json_truncate()?;
+                    self.json_truncate(lsn);
                 }
                 continue;
             }

@@ -81,8 +81,13 @@ impl<'a> Tuple<'a> {
         }))
     }
 
+    /// How many attributes the tuple has; later ones are younger than it.
+    pub fn attributes(&self) -> usize {
+        self.attributes
+    }
+
     #[inline(always)]
-    fn is_null(&self, index: usize) -> bool {
+    pub fn is_null(&self, index: usize) -> bool {
         match self.not_null {
             None => false,
             // The bitmap covers `attributes` attributes, and nobody asks
@@ -238,7 +243,7 @@ pub enum TextValue<'a> {
 
 /// A Text value before its output function has run.
 enum Pending<'a> {
-    Call { output: u16, datum: pg_sys::Datum },
+    Call { output: u16 },
     Plain { output: u16, bytes: &'a [u8] },
     UnchangedToast,
 }
@@ -290,12 +295,12 @@ pub fn texts<'a>(
                 pg_sys::Datum::from(bytes.as_ptr().cast_mut())
             };
             calls.push(datum);
-            pending.push(Pending::Call { output, datum });
+            pending.push(Pending::Call { output });
         }
     }
     let mut functions = Vec::with_capacity(calls.len());
     for value in &pending {
-        if let Pending::Call { output, .. } = value {
+        if let Pending::Call { output } = value {
             functions.push(&raw mut *layout.outputs[usize::from(*output)].function);
         }
     }
@@ -310,7 +315,7 @@ pub fn texts<'a>(
                 let payload = plain_payload(bytes)?;
                 TextValue::Text(converter.to_utf8(payload, || place(column))?)
             }
-            Pending::Call { output, .. } => {
+            Pending::Call { output } => {
                 let column = layout.outputs[usize::from(output)].column;
                 let text = printed.next().unwrap_or(std::ptr::null_mut());
                 if text.is_null() {
@@ -359,7 +364,7 @@ pub fn by_value(bytes: &[u8]) -> pg_sys::Datum {
 }
 
 /// The text that a varlena of a plain text type holds.
-fn plain_payload<'a>(bytes: &'a [u8]) -> Outcome<&'a [u8]> {
+fn plain_payload(bytes: &[u8]) -> Outcome<&[u8]> {
     // SAFETY: the bytes are a whole datum of a tuple of the reorder buffer;
     // what is detoasted stands in the scratch context, as the printed texts do.
     unsafe {

@@ -76,11 +76,14 @@ impl Room {
         if self.left < bytes.len() {
             return frames.bytes_without_room(self, bytes);
         }
-        // SAFETY: `left` bytes are free from `at` on, and this many fit.
-        unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), self.at, bytes.len()) };
-        // SAFETY: still within the buffer, or just past its end.
+        // SAFETY: `left` bytes are free from `at` on, and this many fit; the new
+        // `at` is still within the buffer, or just past its end.
+        let at = unsafe {
+            std::ptr::copy_nonoverlapping(bytes.as_ptr(), self.at, bytes.len());
+            self.at.add(bytes.len())
+        };
         Room {
-            at: unsafe { self.at.add(bytes.len()) },
+            at,
             left: self.left - bytes.len(),
         }
     }

@@ -4,10 +4,13 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use walferry_protocol::Lsn;
+use walferry_protocol::{Lsn, SUPPORTED_VERSIONS};
 
+use crate::encode::ValueForms;
+use crate::sink;
 use crate::source::conninfo::Conninfo;
-use crate::source::slot::SlotRequest;
+use crate::source::slot::{SlotInfo, SlotRequest};
+use crate::source::table_filter::TableFilter;
 
 /// The validated options of `walferry run`.
 #[derive(Clone, Debug)]
@@ -16,119 +19,69 @@ pub struct RunOptions {
     pub conninfo: Conninfo,
     /// Which slot to read, and what to do when it is missing or in use.
     pub slot: SlotRequest,
-    pub sink: SinkOptions,
-    /// Where the run keeps its state; the sink's or the working folder's
-    /// default where this is `None`.
+    pub sink: sink::Target,
+    /// Where the run keeps its state; the sink's own default where `None`.
     pub state_dir: Option<PathBuf>,
     /// Deliver every commit whose end LSN is at or below this, then end.
     pub until_lsn: Option<Lsn>,
-    pub missing_identity: MissingIdentity,
+    /// Start although tables without a usable replica identity have had
+    /// UPDATEs or DELETEs.
+    pub accept_missing_identity: bool,
     pub tables: TableFilter,
-    /// Further options of the output plugin, as the user gave them.
-    pub plugin_options: Vec<(String, String)>,
     /// Whether the server may send transactions that are still in progress.
     pub streaming: bool,
-    pub values: ValueOptions,
+    /// Further options of the output plugin, as the user gave them.
+    pub further_plugin_options: Vec<(String, String)>,
+    pub values: ValueForms,
     /// Bytes of changes that may be in memory before backpressure and spilling.
     pub memory_limit: u64,
     /// Where transactions in progress are spilled.
     pub spill_dir: Option<PathBuf>,
+    /// Bytes that may be spilled at a time; `None`: as many as the disk takes.
+    pub spill_limit: Option<u64>,
+    /// Threads that decode and encode; `None`: one a core.
+    pub workers: Option<usize>,
+    /// Go on although the slot is past the state's position: what lies between
+    /// is not delivered.
+    pub accept_gap: bool,
     /// The longest time between two standby status updates.
     pub status_interval: Duration,
     /// The longest time that written events wait for the sink's flush.
     pub flush_interval: Duration,
-    /// Whether a progress line may be drawn on the terminal.
+    /// Whether a progress line may be drawn on a terminal.
     pub progress: bool,
 }
 
-/// Where events go.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum SinkOptions {
-    Stdout,
-    /// Counts and forgets: for measuring.
-    Null,
-    File(FileSinkOptions),
-}
+/// Options of the plugin that `run` sets itself.
+pub(super) const OWN_PLUGIN_OPTIONS: [&str; 7] = [
+    "proto_min",
+    "proto_max",
+    "format",
+    "streaming",
+    "two_phase",
+    "tables",
+    "exclude_tables",
+];
 
-/// The `file` sink's settings.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct FileSinkOptions {
-    /// A file, or a folder when the URL ended in a slash.
-    pub path: PathBuf,
-    /// The path is a folder: the sink names the file in it.
-    pub folder: bool,
-    /// A new file after the commit that passes this size in bytes.
-    pub rotate_size: Option<u64>,
-    /// A new file after the first commit past this age.
-    pub rotate_interval: Option<Duration>,
-    pub compression: FileCompression,
-}
-
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
-pub enum FileCompression {
-    #[default]
-    None,
-    Zstd,
-}
-
-/// What to do about tables whose UPDATEs and DELETEs can't name the old row.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
-pub enum MissingIdentity {
-    /// Do not start while such a table has seen UPDATEs or DELETEs
-    #[default]
-    Refuse,
-    /// Deliver their events marked with `source.identity` = `none`
-    Accept,
-}
-
-/// Which tables are replicated, as globs over `schema.table`.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct TableFilter {
-    /// Empty: all of them.
-    pub include: Vec<String>,
-    /// Wins over `include`.
-    pub exclude: Vec<String>,
-}
-
-/// How values are written in JSON.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ValueOptions {
-    pub numeric: NumberForm,
-    pub int8: NumberForm,
-    pub json: JsonForm,
-    pub bytea: ByteaForm,
-}
-
-impl Default for ValueOptions {
-    fn default() -> Self {
-        ValueOptions {
-            numeric: NumberForm::String,
-            int8: NumberForm::Number,
-            json: JsonForm::Embedded,
-            bytea: ByteaForm::Base64,
-        }
+impl RunOptions {
+    /// The options of START_REPLICATION for this slot.
+    ///
+    /// A slot that was once read with prepared transactions is always read so:
+    /// what was acknowledged at its PREPARE would else be lost.
+    pub fn plugin_options(&self, slot: &SlotInfo) -> Vec<(String, String)> {
+        let on_off = |on: bool| if on { "on" } else { "off" }.to_owned();
+        let mut options = vec![
+            ("proto_min".to_owned(), SUPPORTED_VERSIONS.min.to_string()),
+            ("proto_max".to_owned(), SUPPORTED_VERSIONS.max.to_string()),
+            ("format".to_owned(), "native".to_owned()),
+            ("streaming".to_owned(), on_off(self.streaming)),
+            (
+                "two_phase".to_owned(),
+                on_off(self.slot.two_phase || slot.two_phase),
+            ),
+        ];
+        options.extend(self.tables.plugin_options());
+        options.extend(self.further_plugin_options.iter().cloned());
+        options
     }
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-pub enum NumberForm {
-    /// A JSON number
-    Number,
-    /// A JSON string, for readers whose numbers are doubles
-    String,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-pub enum JsonForm {
-    /// JSON inside the event
-    Embedded,
-    /// A JSON string that holds the document's text
-    String,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-pub enum ByteaForm {
-    Base64,
-    /// Digits without PostgreSQL's leading \x
-    Hex,
 }

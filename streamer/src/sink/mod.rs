@@ -10,7 +10,7 @@
 pub mod file;
 pub mod null;
 pub mod stdout;
-mod url;
+pub(crate) mod url;
 
 use walferry_protocol::Lsn;
 

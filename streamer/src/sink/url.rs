@@ -85,7 +85,7 @@ fn split_unit(text: &str) -> (&str, &str) {
 }
 
 /// `100MB`, with PostgreSQL's units (powers of 1024).
-fn size(name: &str, text: &str) -> Result<u64> {
+pub(crate) fn size(name: &str, text: &str) -> Result<u64> {
     let (number, unit) = split_unit(text);
     let factor: Option<u64> = match unit {
         "" | "B" => Some(1),
@@ -106,7 +106,7 @@ fn size(name: &str, text: &str) -> Result<u64> {
 }
 
 /// `90s`, with PostgreSQL's units.
-fn duration(name: &str, text: &str) -> Result<Duration> {
+pub(crate) fn duration(name: &str, text: &str) -> Result<Duration> {
     let (number, unit) = split_unit(text);
     let factor: Option<u64> = match unit {
         "ms" => Some(1),

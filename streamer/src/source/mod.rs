@@ -13,3 +13,4 @@ pub mod replication;
 pub mod report;
 pub mod secret;
 pub mod slot;
+pub mod table_filter;

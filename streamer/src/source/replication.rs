@@ -12,6 +12,7 @@ use super::connection::{
     quote_replication_literal,
 };
 use super::report::{self, Doing};
+use super::slot;
 use crate::error::{Failure, Result};
 
 /// Seconds from the Unix epoch to PostgreSQL's, 2000-01-01.
@@ -101,17 +102,24 @@ pub async fn start_replication(
 /// but still listens.
 pub async fn try_start_replication(
     connection: Connection,
-    slot: &str,
+    slot_name: &str,
     start: Lsn,
     options: &[(String, String)],
 ) -> Result<(ReplicationReader, ReplicationWriter), (Failure, Option<Box<Connection>>)> {
-    let command = start_command(slot, start, options);
-    let doing = Doing::ReadingSlot { slot };
-    let (messages, half, residue) = connection.copy_both(&command, &doing).await?;
+    let command = start_command(slot_name, start, options);
+    let doing = Doing::ReadingSlot { slot: slot_name };
+    let (messages, half, residue) = match connection.copy_both(&command, &doing).await {
+        Ok(parts) => parts,
+        Err((failure, None)) => return Err((failure, None)),
+        Err((failure, Some(mut connection))) => {
+            let failure = slot::cure::explain_reading(&mut connection, failure, slot_name).await;
+            return Err((failure, Some(connection)));
+        }
+    };
     Ok((
         ReplicationReader {
             messages,
-            slot: slot.to_owned(),
+            slot: slot_name.to_owned(),
             residue,
         },
         ReplicationWriter { half },

@@ -28,6 +28,24 @@ pub fn parse(text: &str, settings: &mut Settings) -> Result<()> {
     Ok(())
 }
 
+/// Where passwords stand in a string of keywords and values, quotes included.
+pub fn password_spans(text: &str) -> Vec<std::ops::Range<usize>> {
+    let mut spans = Vec::new();
+    let position = |rest: &str| text.len() - rest.len();
+    let mut rest = text.trim_start();
+    while let Some(equals) = rest.find('=') {
+        let name = rest[..equals].trim_end();
+        let start = rest[equals + 1..].trim_start();
+        // What is not closed goes on to the end.
+        let after = value(start).map_or("", |(_, after)| after);
+        if name.ends_with("password") {
+            spans.push(position(start)..position(after));
+        }
+        rest = after.trim_start();
+    }
+    spans
+}
+
 /// One value, and what follows it.
 fn value(text: &str) -> Result<(String, &str)> {
     let quoted = text.strip_prefix('\'');

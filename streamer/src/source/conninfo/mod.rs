@@ -24,7 +24,6 @@ use std::str::FromStr;
 use std::time::Duration;
 
 pub use settings::{Environment, Settings};
-pub use uri::password_spans;
 
 use super::secret::Secret;
 use crate::error::{Failure, Result};
@@ -35,6 +34,11 @@ const DEFAULT_PORT: u16 = 5432;
 /// How long a connection attempt to one host may take. libpq waits for ever;
 /// a program that runs unattended should not.
 const DEFAULT_CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Where passwords stand in a connection string, as they are written there.
+pub fn password_spans(text: &str) -> Vec<std::ops::Range<usize>> {
+    uri::password_spans(text).unwrap_or_else(|| dsn::password_spans(text))
+}
 
 /// Everything needed to connect. `Debug` and `Display` never show a password.
 #[derive(Clone, Debug)]

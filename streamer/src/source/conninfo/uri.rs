@@ -16,12 +16,11 @@ pub fn without_scheme(text: &str) -> Option<&str> {
 }
 
 /// Where the password of a URI stands in `text`, as it is written there
-/// (still percent-encoded): between `user:` and `@`, and in `?password=`.
-pub fn password_spans(text: &str) -> Vec<std::ops::Range<usize>> {
+/// (still percent-encoded): between `user:` and `@`, and in `?password=`. `None`
+/// when it is not a URI.
+pub fn password_spans(text: &str) -> Option<Vec<std::ops::Range<usize>>> {
     let mut spans = Vec::new();
-    let Some(rest) = without_scheme(text) else {
-        return spans;
-    };
+    let rest = without_scheme(text)?;
     let base = text.len() - rest.len();
     let authority_end = rest.find(['/', '?']).unwrap_or(rest.len());
     if let Some(at) = user_info_end(rest, authority_end)
@@ -41,7 +40,7 @@ pub fn password_spans(text: &str) -> Vec<std::ops::Range<usize>> {
         }
     }
     spans.retain(|span| !span.is_empty());
-    spans
+    Some(spans)
 }
 
 /// Where the `@` that ends user and password stands. A password with an

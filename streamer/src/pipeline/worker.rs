@@ -1,0 +1,94 @@
+//! Workers decode and encode: the expensive part, on as many threads as asked.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+
+use crossbeam_channel::{Receiver, Sender};
+use walferry_protocol::Records;
+
+use super::dispatch::{Boundary, Encoded, Job, Output, Piece};
+use crate::decode::native::decode_records;
+use crate::encode::Encode;
+use crate::error::{Failure, Result};
+
+/// Works until there are no more jobs, or nobody wants the results.
+pub fn run(jobs: &Receiver<Job>, outputs: &Sender<(u64, Output)>, encoder: &Arc<dyn Encode>) {
+    for job in jobs {
+        let number = job.number;
+        let encoded = encode(job, &**encoder);
+        if outputs.send((number, Output::Events(encoded))).is_err() {
+            return;
+        }
+    }
+}
+
+fn encode(job: Job, encoder: &dyn Encode) -> Encoded {
+    let size: usize = job.pieces.iter().map(|piece| piece.records.len()).sum();
+    let mut encoded = Encoded {
+        // A row's JSON is a few times its datums.
+        bytes: Vec::with_capacity(size.saturating_mul(3).min(1 << 20)),
+        boundaries: Vec::new(),
+        events: 0,
+        open: None,
+        failure: None,
+        charge: job.charge,
+    };
+    for piece in job.pieces {
+        let whole = encoded.bytes.len();
+        // A panic in a decoder is a defect; it must stop the stream at its
+        // place in order like any frame that cannot be read.
+        let done = catch_unwind(AssertUnwindSafe(|| {
+            encode_piece(&piece, encoder, &mut encoded)
+        }));
+        match done {
+            Ok(Ok(())) => {}
+            Ok(Err(failure)) => encoded.failure = Some(failure),
+            Err(_) => {
+                encoded.failure = Some(
+                    Failure::definite("a defect in walferry: decoding a frame panicked")
+                        .detail(format!(
+                            "transaction {} that ends at {}",
+                            piece.transaction.xid, piece.transaction.end_lsn
+                        ))
+                        .hint("report it with the message above; nothing of this transaction was acknowledged"),
+                );
+            }
+        }
+        if encoded.failure.is_some() {
+            encoded.bytes.truncate(whole);
+            encoded.open = Some(piece.transaction.end_lsn);
+            break;
+        }
+        if piece.ends {
+            encoded.boundaries.push(Boundary {
+                at: encoded.bytes.len(),
+                end_lsn: piece.transaction.end_lsn,
+                commit_time_us: piece.transaction.commit_time_us,
+            });
+            encoded.open = None;
+        } else {
+            encoded.open = Some(piece.transaction.end_lsn);
+        }
+    }
+    encoded.charge.set(encoded.bytes.capacity());
+    encoded
+}
+
+fn encode_piece(piece: &Piece, encoder: &dyn Encode, encoded: &mut Encoded) -> Result<()> {
+    if piece.records.is_empty() {
+        return Ok(());
+    }
+    let (bytes, events) = (&mut encoded.bytes, &mut encoded.events);
+    decode_records(
+        Records::new(&piece.records, piece.streamed),
+        &piece.dialect.relations,
+        &piece.dialect.start,
+        &piece.transaction,
+        piece.transactional,
+        &piece.aborted,
+        &mut |event| {
+            *events += 1;
+            encoder.encode(event, bytes)
+        },
+    )
+}

@@ -1,0 +1,109 @@
+//! One connection to the source, from the handshake to the running stream.
+
+use std::time::Duration;
+
+use walferry_protocol::Lsn;
+
+use crate::cli::RunOptions;
+use crate::error::Result;
+use crate::source::connection::{Connection, Replication};
+use crate::source::identity::{judge, tables_without_usable_identity};
+use crate::source::replication::{
+    ReplicationReader, ReplicationWriter, identify_system, start_replication,
+};
+use crate::source::slot::{self, SlotInfo};
+use crate::state::admission::{Present, admit};
+use crate::state::{Identity, State};
+
+/// A connected source whose slot is ours to read.
+pub struct Upstream {
+    connection: Connection,
+    pub identity: Identity,
+    slot: SlotInfo,
+    /// `None` when the server has none.
+    pub wal_sender_timeout: Option<Duration>,
+}
+
+impl Upstream {
+    /// Connects and finds or makes the slot.
+    /// `first`: not a reconnect, so the tables are looked at too.
+    pub async fn connect(options: &RunOptions, first: bool) -> Result<Self> {
+        let mut connection = Connection::connect(&options.conninfo, Replication::Database).await?;
+        let system = identify_system(&mut connection).await?;
+        if first {
+            let tables = tables_without_usable_identity(&mut connection, &options.tables).await?;
+            judge(&tables, options.accept_missing_identity)?;
+        }
+        let slot = slot::ensure(&mut connection, &options.slot).await?;
+        let wal_sender_timeout = wal_sender_timeout(&mut connection).await?;
+        Ok(Upstream {
+            connection,
+            identity: Identity {
+                system_identifier: system.system_identifier,
+                timeline: system.timeline,
+                database: system.database,
+                slot: slot.info.name.clone(),
+                plugin: options.slot.plugin.clone(),
+            },
+            slot: slot.info,
+            wal_sender_timeout,
+        })
+    }
+
+    /// Where delivery goes on: where `saved` says, if that belongs to this
+    /// source; without it where the slot is.
+    pub async fn position(&mut self, saved: Option<&State>, accept_gap: bool) -> Result<Lsn> {
+        let Some(saved) = saved else {
+            return Ok(self.confirmed());
+        };
+        let history = if saved.identity.timeline == self.identity.timeline {
+            None
+        } else {
+            self.timeline_history().await?
+        };
+        let present = Present {
+            identity: &self.identity,
+            confirmed: self.confirmed(),
+            history: history.as_deref(),
+        };
+        admit(saved, &present, accept_gap)
+    }
+
+    /// What ends before this is never sent again.
+    fn confirmed(&self) -> Lsn {
+        self.slot.confirmed_flush_lsn.unwrap_or_default()
+    }
+
+    /// The history file of the server's timeline; the first has none.
+    async fn timeline_history(&mut self) -> Result<Option<String>> {
+        if self.identity.timeline <= 1 {
+            return Ok(None);
+        }
+        let command = format!("TIMELINE_HISTORY {}", self.identity.timeline);
+        let rows = self.connection.simple_query(&command).await?;
+        Ok(rows.first().and_then(|row| row.at(1)).map(str::to_owned))
+    }
+
+    /// Begins to read the slot from `position` on.
+    pub async fn start(
+        self,
+        position: Lsn,
+        options: &RunOptions,
+    ) -> Result<(ReplicationReader, ReplicationWriter)> {
+        let plugin_options = options.plugin_options(&self.slot);
+        start_replication(self.connection, &self.slot.name, position, &plugin_options).await
+    }
+}
+
+async fn wal_sender_timeout(connection: &mut Connection) -> Result<Option<Duration>> {
+    let rows = connection
+        .simple_query(
+            "SELECT setting FROM pg_catalog.pg_settings WHERE name = 'wal_sender_timeout'",
+        )
+        .await?;
+    let milliseconds: u64 = rows
+        .first()
+        .and_then(|row| row.parse("setting"))
+        .unwrap_or(0);
+    Ok((milliseconds > 0).then(|| Duration::from_millis(milliseconds)))
+}

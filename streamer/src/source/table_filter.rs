@@ -1,0 +1,224 @@
+//! Which tables are replicated, by the pattern language of the output plugin's
+//! options `tables` and `exclude_tables` (`docs/plugin-options.md`).
+//!
+//! The plugin does the filtering. Here the patterns are checked before a
+//! connection is made, and asked where only what is replicated counts.
+
+use std::iter::Peekable;
+use std::str::Chars;
+
+use crate::error::{Failure, Result};
+
+/// Tables in and out. Each list is text in the plugin's own form, and read.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TableFilter {
+    include: Patterns,
+    exclude: Patterns,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Patterns {
+    text: String,
+    read: Vec<[Glob; 2]>,
+}
+
+impl TableFilter {
+    /// Reads lists of `schema.table` patterns; no `include` means every table.
+    ///
+    /// # Errors
+    /// Usage, when a pattern can't be read.
+    pub fn new(include: &[String], exclude: &[String]) -> Result<Self> {
+        Ok(TableFilter {
+            include: Patterns::parse(include)?,
+            exclude: Patterns::parse(exclude)?,
+        })
+    }
+
+    /// Whether changes of this table are replicated.
+    pub fn passes(&self, schema: &str, table: &str) -> bool {
+        let in_list = |patterns: &Patterns| {
+            patterns
+                .read
+                .iter()
+                .any(|[in_schema, in_table]| in_schema.matches(schema) && in_table.matches(table))
+        };
+        (self.include.read.is_empty() || in_list(&self.include)) && !in_list(&self.exclude)
+    }
+
+    /// The plugin options that say the same.
+    pub fn plugin_options(&self) -> Vec<(String, String)> {
+        [("tables", &self.include), ("exclude_tables", &self.exclude)]
+            .into_iter()
+            .filter(|(_, patterns)| !patterns.read.is_empty())
+            .map(|(name, patterns)| (name.to_owned(), patterns.text.clone()))
+            .collect()
+    }
+}
+
+impl Patterns {
+    fn parse(lists: &[String]) -> Result<Self> {
+        let text = lists.join(",");
+        if text.is_empty() {
+            return Ok(Patterns::default());
+        }
+        let refuse = |what: &str| {
+            Failure::usage(format!("cannot read the table patterns {text:?}: {what}")).hint(
+                "write schema.table with * and ? as wildcards, several separated by commas; odd names go in double quotes",
+            )
+        };
+        let mut characters = text.chars().peekable();
+        let mut read = Vec::new();
+        loop {
+            let (schema, end) = Glob::parse(&mut characters, ".,").map_err(refuse)?;
+            if end != Some('.') {
+                return Err(refuse("a pattern has no dot between schema and table"));
+            }
+            let (table, end) = Glob::parse(&mut characters, ",").map_err(refuse)?;
+            read.push([schema, table]);
+            if end.is_none() {
+                return Ok(Patterns { text, read });
+            }
+        }
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Glob(Vec<Token>);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Token {
+    Character(char),
+    AnyOne,
+    Any,
+}
+
+impl Glob {
+    /// Reads up to one of `ends`, which is given back. Blanks around the
+    /// pattern do not count; what is in double quotes or after a backslash
+    /// stands for itself.
+    fn parse(
+        characters: &mut Peekable<Chars<'_>>,
+        ends: &str,
+    ) -> Result<(Self, Option<char>), &'static str> {
+        let mut tokens = Vec::new();
+        let mut solid = 0;
+        while characters.next_if(|c| c.is_whitespace()).is_some() {}
+        let end = loop {
+            let Some(character) = characters.next() else {
+                break None;
+            };
+            match character {
+                '"' => loop {
+                    match characters.next() {
+                        Some('"') if characters.next_if_eq(&'"').is_some() => {
+                            tokens.push(Token::Character('"'));
+                        }
+                        Some('"') => break,
+                        Some(quoted) => tokens.push(Token::Character(quoted)),
+                        None => return Err("a quoted name is not closed"),
+                    }
+                },
+                '\\' => match characters.next() {
+                    Some(escaped) => tokens.push(Token::Character(escaped)),
+                    None => return Err("nothing follows the last backslash"),
+                },
+                end if ends.contains(end) => break Some(end),
+                '*' => tokens.push(Token::Any),
+                '?' => tokens.push(Token::AnyOne),
+                blank if blank.is_whitespace() => {
+                    tokens.push(Token::Character(blank));
+                    continue;
+                }
+                plain => tokens.push(Token::Character(plain)),
+            }
+            solid = tokens.len();
+        };
+        tokens.truncate(solid);
+        if tokens.is_empty() {
+            return Err("a schema or table is empty");
+        }
+        Ok((Glob(tokens), end))
+    }
+
+    fn matches(&self, text: &str) -> bool {
+        // Which prefixes of the pattern match what was read so far.
+        let mut reached = vec![false; self.0.len() + 1];
+        reached[0] = true;
+        let skip_stars = |reached: &mut Vec<bool>| {
+            for (index, token) in self.0.iter().enumerate() {
+                if reached[index] && *token == Token::Any {
+                    reached[index + 1] = true;
+                }
+            }
+        };
+        skip_stars(&mut reached);
+        for character in text.chars() {
+            let mut next = vec![false; reached.len()];
+            for (index, token) in self
+                .0
+                .iter()
+                .enumerate()
+                .filter(|(index, _)| reached[*index])
+            {
+                match token {
+                    Token::Any => next[index] = true,
+                    Token::AnyOne => next[index + 1] = true,
+                    Token::Character(wanted) => next[index + 1] |= *wanted == character,
+                }
+            }
+            skip_stars(&mut next);
+            reached = next;
+        }
+        reached[self.0.len()]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn filter(include: &[&str], exclude: &[&str]) -> TableFilter {
+        let own = |list: &[&str]| list.iter().map(|text| text.to_string()).collect::<Vec<_>>();
+        TableFilter::new(&own(include), &own(exclude)).unwrap()
+    }
+
+    #[test]
+    fn patterns_select_and_exclusion_wins() {
+        let some = filter(&["public.*, sales.order_?", "x.y"], &["*.audit*"]);
+        for (schema, table, passes) in [
+            ("public", "orders", true),
+            ("public", "audit_log", false),
+            ("sales", "order_1", true),
+            ("sales", "order_12", false),
+            ("x", "y", true),
+            ("x", "yy", false),
+        ] {
+            assert_eq!(some.passes(schema, table), passes, "{schema}.{table}");
+        }
+        assert!(filter(&[], &[]).passes("any", "thing"));
+    }
+
+    #[test]
+    fn quotes_and_backslashes_take_characters_as_they_are() {
+        let odd = filter(&[r#""a.b"."c,*""d", s\*.t"#], &[]);
+        assert!(odd.passes("a.b", "c,*\"d"));
+        assert!(!odd.passes("a.b", "c,x\"d"));
+        assert!(odd.passes("s*", "t") && !odd.passes("sx", "t"));
+    }
+
+    #[test]
+    fn what_has_no_dot_or_no_end_is_refused() {
+        for bad in ["orders", "public.", ".x", "a.\"b", "a.b,", "a.b\\"] {
+            let failure = TableFilter::new(&[bad.to_owned()], &[]).expect_err(bad);
+            assert_eq!(failure.exit_code(), 2);
+        }
+    }
+
+    #[test]
+    fn the_plugin_gets_the_same_text() {
+        assert_eq!(
+            filter(&["a.b", "c.d"], &[]).plugin_options(),
+            [("tables".to_owned(), "a.b,c.d".to_owned())]
+        );
+    }
+}
