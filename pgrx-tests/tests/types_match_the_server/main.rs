@@ -1,6 +1,7 @@
 //! What an event says a value is must be what the server says it is, byte for
 //! byte: `value::text` under the pinned settings.
 
+mod document;
 mod literals;
 mod native_reader;
 
