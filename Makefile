@@ -2,6 +2,8 @@
 
 # The server to build for, test on and install into.
 PG_CONFIG ?= /usr/lib/postgresql/15/bin/pg_config
+# Build scripts run in directories of their own.
+override PG_CONFIG := $(if $(findstring /,$(PG_CONFIG)),$(abspath $(PG_CONFIG)),$(PG_CONFIG))
 # `make install` puts the streamer into PREFIX/bin; DESTDIR goes before every path, for packagers.
 PREFIX ?= /usr/local
 DESTDIR ?=
@@ -9,6 +11,9 @@ DESTDIR ?=
 DEMO_SECONDS ?= 30
 # `make fuzz` runs each target so long.
 FUZZ_SECONDS ?= 60
+# Of what `make setup-servers` fetches, the versions that `make test` runs the plugin's tests on besides PG_CONFIG's;
+# empty for none.
+OTHER_SERVERS ?= 18
 # Further arguments, e.g. `make bench BENCH="--only oltp"`; `make help-bench` lists them.
 BENCH ?=
 
@@ -26,7 +31,13 @@ export CARGO_TARGET_DIR
 # What the tests' harness, the demo and the benchmarks run.
 TESTED = WALFERRY_TEST_PG_CONFIG=$(PG_CONFIG) WALFERRY_TEST_LIBRARY=$(EXTENSION_LIBRARY) WALFERRY_TEST_BINARY=$(STREAMER)
 
-.PHONY: help setup setup-cargo-pgrx build build-extension build-streamer install test lint bench help-bench soak demo fuzz
+# Where other versions' servers are put, and the versions that are checked without one.
+SERVERS = $(CARGO_TARGET_DIR)/servers
+FETCHED = 16 18
+HEADERLESS = 14 17
+
+.PHONY: help setup setup-cargo-pgrx setup-servers build build-extension build-streamer install test lint bench help-bench soak demo fuzz \
+	test-plugin test-versions check-versions $(FETCHED:%=test-plugin-%) $(HEADERLESS:%=check-version-%)
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' Makefile | column -t -s '|'
@@ -36,6 +47,9 @@ setup: ## installs what is missing: Debian's server, its headers, libclang
 
 setup-cargo-pgrx: setup
 	@scripts/setup-cargo-pgrx
+
+setup-servers: setup ## PostgreSQL 16 and 18 into target/servers, for `make test-versions`
+	@scripts/setup-servers $(SERVERS)
 
 build: build-extension build-streamer ## the extension and the streamer, release profile
 
@@ -50,8 +64,25 @@ install: build ## the extension into PG_CONFIG's server, the streamer into PREFI
 		"$(DESTDIR)$(shell $(PG_CONFIG) --sharedir)/extension"
 	install -D -m 755 $(STREAMER) "$(DESTDIR)$(PREFIX)/bin/walferry"
 
-test: setup-cargo-pgrx build ## every test, on servers of its own
+test: setup-cargo-pgrx build ## every test, on servers of its own, and the plugin's on OTHER_SERVERS too
 	$(TESTED) cargo test --workspace $(if $(filter-out 15,$(PG_MAJOR)),--exclude walferry-extension)
+	@$(if $(OTHER_SERVERS),$(MAKE) --no-print-directory $(OTHER_SERVERS:%=test-plugin-%))
+
+test-versions: $(FETCHED:%=test-plugin-%) check-versions ## the plugin's tests on 16 and 18, and that it compiles for 14 and 17
+
+# The plugin's tests alone, on PG_CONFIG's server: what depends on the server's version.
+test-plugin: build
+	$(TESTED) cargo test -p walferry-tests --test 'backend_*'
+
+$(FETCHED:%=test-plugin-%): test-plugin-%: setup-servers
+	@$(MAKE) --no-print-directory test-plugin PG_CONFIG=$(SERVERS)/$*/bin/pg_config
+
+check-versions: $(HEADERLESS:%=check-version-%) ## that the extension compiles for versions whose headers are not at hand
+
+# With the bindings that pgrx carries for them, in place of such as are made from headers.
+$(HEADERLESS:%=check-version-%): check-version-%: setup
+	DOCS_RS=1 RUSTC_WRAPPER=$(CURDIR)/scripts/rustc-with-bundled-bindings \
+		cargo check -p walferry-extension --no-default-features --features pg$*
 
 lint: setup ## formatting, clippy with warnings denied, licences and sources of dependencies
 	cargo fmt --all --check

@@ -256,13 +256,27 @@ impl Original {
     }
 }
 
-/// Fills `to` with links to what lies in `from`, leaving what `to` has already.
+/// Fills `to` with links to what lies in `from`, leaving what `to` has already;
+/// with copies, where the servers' account cannot follow links to `from`.
 fn link_entries(from: &Path, to: &Path) {
     fs::create_dir_all(to).expect("directory of the server tree");
+    let follows_links = account::can_enter(from);
     for entry in entries(from) {
         let link = to.join(entry.file_name().expect("file name"));
         if link.is_symlink() {
             remove(&link);
+        }
+        if !follows_links {
+            if !link.exists() {
+                let mut copy = Command::new("/bin/cp");
+                let status = copy.arg("-R").arg(&entry).arg(&link).status();
+                assert!(
+                    status.is_ok_and(|status| status.success()),
+                    "cannot copy {}",
+                    entry.display()
+                );
+            }
+            continue;
         }
         match symlink(&entry, &link) {
             Err(error) if error.kind() != ErrorKind::AlreadyExists => {
