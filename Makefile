@@ -102,6 +102,5 @@ soak: build ## the tests that take long: a transaction of 5 GB, kills for many m
 demo: build ## a throw-away server, a lively workload, its events and the slot advancing (DEMO_SECONDS=30)
 	@DEMO_SECONDS=$(DEMO_SECONDS) $(TESTED) cargo run --quiet --release -p walferry-tests --bin walferry-demo
 
-fuzz: ## each fuzz target for FUZZ_SECONDS, with cargo-fuzz and the nightly toolchain
-	cd fuzz && for target in $$(cargo +nightly fuzz list); do \
-		cargo +nightly fuzz run $$target -- -max_total_time=$(FUZZ_SECONDS) || exit 1; done
+fuzz: ## each fuzz target for FUZZ_SECONDS
+	env -u CARGO_TARGET_DIR scripts/fuzz $(FUZZ_SECONDS)
