@@ -20,6 +20,7 @@ pub mod ledger;
 pub mod state;
 
 pub mod cli;
+pub mod config;
 pub mod error;
 pub mod failpoint;
 pub mod progress;

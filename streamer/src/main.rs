@@ -7,12 +7,13 @@ use walferry_streamer::cli::{self, Cli};
 use walferry_streamer::error::Failure;
 
 fn main() -> ExitCode {
-    let cli = match Cli::try_parse() {
+    let mut cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => return usage(&error),
     };
     cli::hide_secrets();
-    match cli::start_logging(&cli).and_then(|()| cli::execute(cli.command)) {
+    let ready = cli::configure(&mut cli).and_then(|()| cli::start_logging(&cli));
+    match ready.and_then(|()| cli::execute(cli.command)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => report(&failure),
     }

@@ -46,7 +46,7 @@ pub fn run(options: RunOptions) -> Result<()> {
 async fn stream(options: RunOptions) -> Result<()> {
     let mut stop = signals::stop_on_signals()?;
     let state_dir = open_state_dir(&options)?;
-    let mut backoff = Backoff::new();
+    let mut backoff = Backoff::new(options.retries);
     let Some(mut upstream) = connect(&options, true, &mut backoff, &mut stop).await? else {
         return Ok(());
     };
@@ -131,7 +131,13 @@ async fn wait(
     if failure.class != Class::Transient || options.slot.name.is_none() {
         return Err(failure);
     }
-    let (pause, first) = backoff.failed();
+    let Some((pause, first)) = backoff.failed() else {
+        tracing::error!(
+            "giving up after {} retries",
+            options.retries.most.unwrap_or_default()
+        );
+        return Err(failure);
+    };
     if first {
         tracing::warn!("{failure}; connecting again until it works");
     }

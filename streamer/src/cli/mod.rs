@@ -2,6 +2,8 @@
 //! ([`RunOptions`]); and the commands that are not `run`.
 
 mod arguments;
+mod config;
+mod configured;
 mod logging;
 mod options;
 mod run;
@@ -13,7 +15,8 @@ use clap::{CommandFactory, Parser, Subcommand, ValueEnum};
 
 pub use arguments::{hide_secrets, redact_arguments};
 pub use logging::start_logging;
-pub use options::RunOptions;
+pub use options::{Retries, RunOptions};
+pub use run::{BinaryForm, DocumentForm, MissingIdentity, Mode, NumberForm, Plugin};
 
 use crate::error::{Failure, Result};
 use crate::source::conninfo::Conninfo;
@@ -39,27 +42,25 @@ Exit codes: 0 done, 1 failed while running, 2 bad usage or configuration.
 PostgreSQL 14 or later; walferry's output plugin has to be installed there."
 )]
 pub struct Cli {
-    /// How log lines are written
+    /// How log lines are written [default: text]
     #[arg(
         long,
         global = true,
         value_enum,
-        default_value = "text",
         env = "WALFERRY_LOG_FORMAT",
         help_heading = "Log"
     )]
-    pub log_format: LogFormat,
+    pub log_format: Option<LogFormat>,
 
-    /// What is logged: error, warn, info, debug, trace, or filters such as walferry_streamer::source=debug
+    /// What is logged: error, warn, info, debug, trace, or filters such as walferry_streamer::source=debug [default: info]
     #[arg(
         long,
         global = true,
         value_name = "LEVEL",
-        default_value = "info",
         env = "WALFERRY_LOG_LEVEL",
         help_heading = "Log"
     )]
-    pub log_level: String,
+    pub log_level: Option<String>,
 
     #[command(subcommand)]
     pub command: Command,
@@ -77,6 +78,9 @@ pub enum LogFormat {
 pub enum Command {
     /// Read a slot and deliver its changes to a sink
     Run(Box<run::RunArguments>),
+    /// Check configuration files, and print their JSON Schema
+    #[command(subcommand)]
+    Config(config::ConfigCommand),
     /// List, make, drop and look into replication slots
     #[command(subcommand)]
     Slot(slot::SlotCommand),
@@ -118,13 +122,46 @@ impl std::fmt::Debug for SourceArguments {
     }
 }
 
+/// The log's filters that show each statement which is sent to the source.
+const TRACE_STATEMENTS: &str = "info,walferry_streamer::source::connection=debug";
+
+/// Reads the configuration files that were named, before there is a log: they
+/// say how it is written. Warnings wait until there is one.
+///
+/// # Errors
+/// Usage, with every mistake in the files.
+pub fn configure(cli: &mut Cli) -> Result<()> {
+    if let Command::Run(arguments) = &mut cli.command {
+        arguments.configured = arguments.files.load()?;
+        let job = &arguments.configured.configuration.job;
+        let realtime = arguments
+            .configured
+            .configuration
+            .extractor
+            .realtime
+            .as_ref();
+        let trace = realtime.filter(|realtime| realtime.trace_statements);
+        cli.log_level = cli
+            .log_level
+            .take()
+            .or_else(|| job.log_level.clone())
+            .or_else(|| trace.map(|_| TRACE_STATEMENTS.to_owned()));
+        cli.log_format = cli.log_format.or(job.log_format);
+    }
+    Ok(())
+}
+
 /// Does what was asked.
 ///
 /// # Errors
 /// What the process ends with: [`Failure::exit_code`].
 pub fn execute(command: Command) -> Result<()> {
     match command {
-        Command::Run(arguments) => crate::run::run(arguments.validate()?),
+        Command::Run(arguments) => {
+            arguments.configured.warn();
+            crate::run::run(arguments.validate()?)
+        }
+        Command::Config(command) => config::execute(command),
         Command::Slot(command) => slot::execute(command),
         Command::Completions { shell } => {
             let mut script = Vec::new();

@@ -48,8 +48,18 @@ pub struct RunOptions {
     pub status_interval: Duration,
     /// The longest time that written events wait for the sink's flush.
     pub flush_interval: Duration,
+    pub retries: Retries,
     /// Whether a progress line may be drawn on a terminal.
     pub progress: bool,
+}
+
+/// How a connection that failed is tried again.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Retries {
+    /// In a row; `None`: without end.
+    pub most: Option<u32>,
+    /// Before each; `None`: a pause that grows.
+    pub wait: Option<std::time::Duration>,
 }
 
 /// Options of the plugin that `run` sets itself.

@@ -7,7 +7,9 @@ use clap::{Args, ValueEnum};
 use walferry_protocol::Lsn;
 
 use super::SourceArguments;
-use super::options::{OWN_PLUGIN_OPTIONS, RunOptions};
+use super::configured::{ConfigurationFiles, Configured};
+use super::options::{OWN_PLUGIN_OPTIONS, Retries, RunOptions};
+use crate::config::Overridden;
 use crate::encode::{ByteaForm, Int8Form, JsonForm, NumericForm, ValueForms};
 use crate::error::{Failure, Result};
 use crate::sink;
@@ -16,6 +18,11 @@ use crate::source::table_filter::TableFilter;
 
 /// The output plugin this version reads.
 const PLUGIN: &str = "walferry";
+
+// What neither flags nor files say.
+const MEMORY_LIMIT: u64 = 128 << 20;
+const STATUS_INTERVAL: Duration = Duration::from_secs(10);
+const FLUSH_INTERVAL: Duration = Duration::from_millis(100);
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
@@ -29,9 +36,14 @@ Examples:
     --sink 'file:///var/lib/walferry/shop/?rotate-every=1h&rotate-size=1GB&compress=zstd'
   Some tables only:
     --tables 'sales.*,public.customers' --exclude-tables 'sales.tmp_*'
+  As a file says, with another sink (docs/configuration.md):
+    walferry run --config walferry.yaml --sink stdout
   Everything up to a position, then end:
     walferry run --slot ferry --until-lsn 16/B374D848 --sink file:///backup/shop.jsonl")]
 pub struct RunArguments {
+    #[command(flatten)]
+    pub(super) files: ConfigurationFiles,
+
     #[command(flatten)]
     source: SourceArguments,
 
@@ -47,17 +59,17 @@ pub struct RunArguments {
     #[arg(long, help_heading = "Source")]
     takeover: bool,
 
-    /// The slot's output plugin; this version reads walferry
-    #[arg(long, value_enum, default_value = "auto", help_heading = "Source")]
-    plugin: Plugin,
+    /// The slot's output plugin; this version reads walferry [default: auto]
+    #[arg(long, value_enum, help_heading = "Source")]
+    plugin: Option<Plugin>,
 
     /// For plugin pgoutput, which a later version reads
     #[arg(long, value_name = "NAME", hide = true)]
     publication: Option<String>,
 
-    /// What to deliver; this version delivers changes only: realtime
-    #[arg(long, value_enum, default_value = "realtime", help_heading = "Source")]
-    mode: Mode,
+    /// What to deliver; this version delivers changes only [default: realtime]
+    #[arg(long, value_enum, help_heading = "Source")]
+    mode: Option<Mode>,
 
     /// Deliver every commit that ends at or before LSN, then exit 0
     #[arg(long, value_name = "LSN", help_heading = "Source")]
@@ -71,13 +83,13 @@ pub struct RunArguments {
     #[arg(long, value_name = "PATTERNS", help_heading = "What")]
     exclude_tables: Vec<String>,
 
-    /// What to do when a table without a usable replica identity has had UPDATEs or DELETEs
-    #[arg(long, value_enum, default_value = "refuse", help_heading = "What")]
-    missing_identity: MissingIdentity,
+    /// What to do when a table without a usable replica identity has had UPDATEs or DELETEs [default: refuse]
+    #[arg(long, value_enum, help_heading = "What")]
+    missing_identity: Option<MissingIdentity>,
 
-    /// Let the server send large transactions while they are in progress
-    #[arg(long, value_enum, default_value = "on", help_heading = "What")]
-    streaming: Switch,
+    /// Let the server send large transactions while they are in progress [default: on]
+    #[arg(long, value_enum, help_heading = "What")]
+    streaming: Option<Switch>,
 
     /// Take prepared transactions at PREPARE; a slot once read so stays so
     #[arg(long, help_heading = "What")]
@@ -89,7 +101,7 @@ pub struct RunArguments {
 
     /// Where events go: stdout, null, file:///dir/name.jsonl or file:///dir/
     #[arg(long, value_name = "URL", help_heading = "Sink")]
-    sink: String,
+    sink: Option<String>,
 
     /// Where the position is kept; beside the file by default
     #[arg(long, value_name = "DIR", help_heading = "Sink")]
@@ -99,29 +111,29 @@ pub struct RunArguments {
     #[arg(long, help_heading = "Sink")]
     accept_gap: bool,
 
-    /// The longest time that written events wait for the sink's flush
-    #[arg(long, value_name = "TIME", default_value = "100ms", value_parser = duration, help_heading = "Sink")]
-    flush_interval: Duration,
+    /// The longest time that written events wait for the sink's flush [default: 100ms]
+    #[arg(long, value_name = "TIME", value_parser = duration, help_heading = "Sink")]
+    flush_interval: Option<Duration>,
 
-    /// numeric in JSON
-    #[arg(long, value_enum, default_value = "string", help_heading = "JSON")]
-    numeric: NumberForm,
+    /// numeric in JSON [default: string]
+    #[arg(long, value_enum, help_heading = "JSON")]
+    numeric: Option<NumberForm>,
 
-    /// bigint in JSON
-    #[arg(long, value_enum, default_value = "number", help_heading = "JSON")]
-    int8: NumberForm,
+    /// bigint in JSON [default: number]
+    #[arg(long, value_enum, help_heading = "JSON")]
+    int8: Option<NumberForm>,
 
-    /// json and jsonb in JSON
-    #[arg(long, value_enum, default_value = "embedded", help_heading = "JSON")]
-    json: DocumentForm,
+    /// json and jsonb in JSON [default: embedded]
+    #[arg(long, value_enum, help_heading = "JSON")]
+    json: Option<DocumentForm>,
 
-    /// bytea in JSON
-    #[arg(long, value_enum, default_value = "base64", help_heading = "JSON")]
-    bytea: BinaryForm,
+    /// bytea in JSON [default: base64]
+    #[arg(long, value_enum, help_heading = "JSON")]
+    bytea: Option<BinaryForm>,
 
-    /// Bytes of changes held in memory before the rest is spilled or waits
-    #[arg(long, value_name = "SIZE", default_value = "128MB", value_parser = size, help_heading = "Resources")]
-    memory_limit: u64,
+    /// Bytes of changes held in memory before the rest is spilled or waits [default: 128MB]
+    #[arg(long, value_name = "SIZE", value_parser = size, help_heading = "Resources")]
+    memory_limit: Option<u64>,
 
     /// Where transactions in progress are spilled; inside the state folder by default
     #[arg(long, value_name = "DIR", help_heading = "Resources")]
@@ -135,17 +147,21 @@ pub struct RunArguments {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256), help_heading = "Resources")]
     workers: Option<u16>,
 
-    /// The longest time between two status updates to the server
-    #[arg(long, value_name = "TIME", default_value = "10s", value_parser = duration, help_heading = "Resources")]
-    status_interval: Duration,
+    /// The longest time between two status updates to the server [default: 10s]
+    #[arg(long, value_name = "TIME", value_parser = duration, help_heading = "Resources")]
+    status_interval: Option<Duration>,
 
     /// No progress line on a terminal
     #[arg(long, help_heading = "Log")]
     no_progress: bool,
+
+    /// What the configuration files say, once they are read
+    #[arg(skip)]
+    pub(super) configured: Configured,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum Plugin {
+pub enum Plugin {
     Auto,
     Walferry,
     Wal2json,
@@ -153,7 +169,7 @@ enum Plugin {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum Mode {
+pub enum Mode {
     Full,
     Realtime,
     Snapshot,
@@ -161,7 +177,7 @@ enum Mode {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum MissingIdentity {
+pub enum MissingIdentity {
     /// Do not start
     Refuse,
     /// Deliver such events marked, without their old row
@@ -174,20 +190,40 @@ enum Switch {
     Off,
 }
 
+impl From<bool> for Switch {
+    fn from(on: bool) -> Self {
+        if on { Switch::On } else { Switch::Off }
+    }
+}
+
+impl Plugin {
+    /// Its name in a slot.
+    pub fn name(self) -> String {
+        name_of(self)
+    }
+}
+
+impl Mode {
+    /// Its name in flags and files.
+    pub fn name(self) -> String {
+        name_of(self)
+    }
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum NumberForm {
+pub enum NumberForm {
     Number,
     String,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum DocumentForm {
+pub enum DocumentForm {
     Embedded,
     String,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum BinaryForm {
+pub enum BinaryForm {
     Base64,
     Hex,
 }
@@ -208,11 +244,96 @@ fn name_of(value: impl ValueEnum) -> String {
 }
 
 impl RunArguments {
-    /// What was typed, as far as it makes sense.
+    /// What was typed, of the things that files say too.
+    fn overridden(&self) -> Overridden {
+        Overridden {
+            slot: self.slot.is_some(),
+            plugin: self.plugin.is_some(),
+            mode: self.mode.is_some(),
+        }
+    }
+
+    /// Fills in what was not typed from what the files say.
+    fn complete(&mut self) {
+        let configuration = std::mem::take(&mut self.configured.configuration);
+        let slot = configuration.slot().map(str::to_owned);
+        // A slot that was typed has a plugin of its own.
+        let plugin = match self.slot {
+            None => configuration.plugin(),
+            Some(_) => configuration.job.plugin,
+        };
+        let threads = configuration
+            .extractor
+            .realtime
+            .as_ref()
+            .and_then(|realtime| realtime.threads);
+        let columns = configuration.filter.column_rules();
+        let tables = configuration.filter.table_patterns();
+        let job = configuration.job;
+
+        self.slot = self.slot.take().or(slot);
+        self.plugin = self.plugin.or(plugin);
+        self.create_slot |= job.create_slot;
+        self.takeover |= job.takeover;
+        self.publication = self.publication.take().or(job.publication);
+        self.mode = self.mode.or(job.mode);
+        self.until_lsn = self.until_lsn.or(job.until_lsn);
+        if self.tables.is_empty() {
+            self.tables = job.tables;
+            self.tables.extend(tables);
+        }
+        if self.exclude_tables.is_empty() {
+            self.exclude_tables = job.exclude_tables;
+        }
+        self.missing_identity = self.missing_identity.or(job.missing_identity);
+        self.streaming = self.streaming.or(job.streaming.map(Switch::from));
+        self.two_phase |= job.two_phase;
+        let typed = |name: &str| {
+            let mut names = self
+                .plugin_option
+                .iter()
+                .map(|option| option.split('=').next());
+            names.any(|typed| typed == Some(name))
+        };
+        let of_files: Vec<String> = columns
+            .map(|columns| ("columns".to_owned(), columns))
+            .into_iter()
+            .chain(job.plugin_options)
+            .filter(|(name, _)| !typed(name))
+            .map(|(name, value)| format!("{name}={value}"))
+            .collect();
+        self.plugin_option.extend(of_files);
+        self.configured.sink = job.sink;
+        self.state_dir = self.state_dir.take().or(job.state_dir);
+        self.flush_interval = self.flush_interval.or(job.flush_interval);
+        self.numeric = self.numeric.or(job.numeric);
+        self.int8 = self.int8.or(job.int8);
+        self.json = self.json.or(job.json);
+        self.bytea = self.bytea.or(job.bytea);
+        self.memory_limit = self.memory_limit.or(job.memory_limit);
+        self.spill_dir = self.spill_dir.take().or(job.spill_dir);
+        self.spill_limit = self.spill_limit.or(job.spill_limit);
+        self.workers = self.workers.or(threads);
+        self.status_interval = self.status_interval.or(job.status_interval);
+        self.no_progress |= job.progress == Some(false);
+    }
+
+    /// What was typed and what the files say, as far as it makes sense.
     ///
     /// # Errors
     /// Usage.
-    pub fn validate(self) -> Result<RunOptions> {
+    pub fn validate(mut self) -> Result<RunOptions> {
+        self.configured.refuse_what_comes_later(self.overridden())?;
+        let conninfo = self.configured.conninfo(&self.source)?;
+        self.configured
+            .configuration
+            .check_database(&conninfo.dbname)?;
+        let connection = &self.configured.configuration.connection;
+        let retries = Retries {
+            most: connection.max_retries,
+            wait: connection.retry_wait,
+        };
+        self.complete();
         self.refuse_what_comes_later()?;
         if let Some(name) = &self.slot {
             slot::check_name(name)?;
@@ -227,10 +348,10 @@ impl RunArguments {
             }
         }
         Ok(RunOptions {
-            conninfo: self.source.conninfo()?,
+            sink: self.sink()?,
+            conninfo,
             tables: TableFilter::new(&self.tables, &self.exclude_tables)?,
             further_plugin_options: self.further_plugin_options()?,
-            sink: sink::Target::parse(&self.sink)?,
             slot: SlotRequest {
                 name: self.slot,
                 plugin: PLUGIN.to_owned(),
@@ -240,51 +361,62 @@ impl RunArguments {
             },
             state_dir: self.state_dir,
             until_lsn: self.until_lsn,
-            accept_missing_identity: self.missing_identity == MissingIdentity::Accept,
-            streaming: self.streaming == Switch::On,
+            accept_missing_identity: self.missing_identity == Some(MissingIdentity::Accept),
+            streaming: self.streaming != Some(Switch::Off),
             values: ValueForms {
-                int8: match self.int8 {
+                int8: match self.int8.unwrap_or(NumberForm::Number) {
                     NumberForm::Number => Int8Form::Number,
                     NumberForm::String => Int8Form::String,
                 },
-                numeric: match self.numeric {
+                numeric: match self.numeric.unwrap_or(NumberForm::String) {
                     NumberForm::Number => NumericForm::Number,
                     NumberForm::String => NumericForm::String,
                 },
-                json: match self.json {
+                json: match self.json.unwrap_or(DocumentForm::Embedded) {
                     DocumentForm::Embedded => JsonForm::Embedded,
                     DocumentForm::String => JsonForm::String,
                 },
-                bytea: match self.bytea {
+                bytea: match self.bytea.unwrap_or(BinaryForm::Base64) {
                     BinaryForm::Base64 => ByteaForm::Base64,
                     BinaryForm::Hex => ByteaForm::Hex,
                 },
             },
-            memory_limit: self.memory_limit,
+            memory_limit: self.memory_limit.unwrap_or(MEMORY_LIMIT),
             spill_dir: self.spill_dir,
             spill_limit: self.spill_limit,
             workers: self.workers.map(usize::from),
             accept_gap: self.accept_gap,
-            status_interval: self.status_interval,
-            flush_interval: self.flush_interval,
+            status_interval: self.status_interval.unwrap_or(STATUS_INTERVAL),
+            flush_interval: self.flush_interval.unwrap_or(FLUSH_INTERVAL),
+            retries,
             progress: !self.no_progress,
         })
     }
 
+    fn sink(&mut self) -> Result<sink::Target> {
+        match (&self.sink, self.configured.sink.take()) {
+            (Some(url), _) => sink::Target::parse(url),
+            (None, Some(sink)) => Ok(sink),
+            (None, None) => Err(Failure::usage("no sink is named").hint(
+                "say where events go: --sink stdout, or --sink file:///dir/name.jsonl, or the key sink in a configuration file",
+            )),
+        }
+    }
+
     fn refuse_what_comes_later(&self) -> Result<()> {
-        if self.mode != Mode::Realtime {
+        if let Some(mode) = self.mode.filter(|mode| *mode != Mode::Realtime) {
             return Err(Failure::usage(format!(
                 "--mode {} comes with a later version; this one delivers changes as they are made",
-                name_of(self.mode)
+                mode.name()
             ))
             .hint(
                 "use --mode realtime, and copy what is there already by other means, e.g. pg_dump",
             ));
         }
-        if matches!(self.plugin, Plugin::Wal2json | Plugin::Pgoutput) {
+        if let Some(plugin @ (Plugin::Wal2json | Plugin::Pgoutput)) = self.plugin {
             return Err(Failure::usage(format!(
                 "plugin {} is not read yet: this version reads walferry's own plugin, the others come later",
-                name_of(self.plugin)
+                plugin.name()
             ))
             .hint("install the walferry extension's library into the server and leave --plugin out"));
         }

@@ -97,9 +97,7 @@ impl<'a> Value<'a> {
         match kind {
             Type::Scalar(scalar) => Self::read_scalar(scalar, bytes, layout),
             Type::Array(_) => Ok(Value::Array(Payload { bytes, layout })),
-            Type::Other | Type::OtherArray => {
-                Err(Malformed("a value of a type that is not read came raw"))
-            }
+            Type::Other => Err(Malformed("a value of a type that is not read came raw")),
         }
     }
 

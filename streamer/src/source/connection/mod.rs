@@ -280,6 +280,7 @@ impl Connection {
         sql: &str,
         doing: &Doing<'_>,
     ) -> Result<Vec<Row>> {
+        tracing::debug!("to the source: {sql}");
         self.send_query(sql).await?;
         let mut rows = Vec::new();
         let mut names: Arc<[String]> = Arc::new([]);
