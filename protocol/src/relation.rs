@@ -82,7 +82,10 @@ impl ColumnFlags {
     pub const NOT_NULL: u8 = 2;
     /// GENERATED ALWAYS AS (…) STORED
     pub const GENERATED: u8 = 4;
-    const KNOWN: u8 = Self::KEY | Self::NOT_NULL | Self::GENERATED;
+    /// Of an array type (under its domains) whose elements are separated by
+    /// commas, so that a value that comes as text is an array literal.
+    pub const ARRAY: u8 = 8;
+    const KNOWN: u8 = Self::KEY | Self::NOT_NULL | Self::GENERATED | Self::ARRAY;
 
     pub fn is_key(self) -> bool {
         self.0 & Self::KEY != 0
@@ -92,6 +95,9 @@ impl ColumnFlags {
     }
     pub fn is_generated(self) -> bool {
         self.0 & Self::GENERATED != 0
+    }
+    pub fn is_array(self) -> bool {
+        self.0 & Self::ARRAY != 0
     }
 }
 

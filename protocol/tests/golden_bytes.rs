@@ -202,15 +202,20 @@ fn a_relation_definition() {
             typmod: -1,
             base_type_oid: 23,
             encoding: Encoding::Raw,
-            flags: ColumnFlags(ColumnFlags::KEY | ColumnFlags::NOT_NULL | ColumnFlags::GENERATED),
+            flags: ColumnFlags(
+                ColumnFlags::KEY
+                    | ColumnFlags::NOT_NULL
+                    | ColumnFlags::GENERATED
+                    | ColumnFlags::ARRAY,
+            ),
         }],
     };
     relation.seal();
     let body = b"\0\x40\0\0\x01\0s\x01\0trd\x03\x02\0\0\0\x01\0r\x01\0u\x01\0\
-\x02\0id\x01\0\x01\x40\0\0\x01\0p\x01\0d\xff\xff\xff\xff\x17\0\0\0\x01\x07";
-    assert_eq!(relation.fingerprint, 0xcdc0_cdac_e42c_9089);
+\x02\0id\x01\0\x01\x40\0\0\x01\0p\x01\0d\xff\xff\xff\xff\x17\0\0\0\x01\x0f";
+    assert_eq!(relation.fingerprint, 0xcdc0_d5ac_e42c_9e21);
     let expected = [
-        &b"\x3f\0\0\0\x01\0\0\0\x89\x90\x2c\xe4\xac\xcd\xc0\xcd"[..],
+        &b"\x3f\0\0\0\x01\0\0\0\x21\x9e\x2c\xe4\xac\xd5\xc0\xcd"[..],
         body,
     ]
     .concat();
@@ -462,4 +467,42 @@ fn every_value_tag() {
         let found: Vec<_> = new.values().collect::<Result<_, _>>().unwrap();
         assert_eq!(found, [value]);
     }
+}
+
+/// The example at the end of docs/wire-format.md.
+#[test]
+fn the_page_about_the_format_shows_a_real_frame() {
+    let page = include_str!("../../docs/wire-format.md");
+    let dump = page.rsplit("```").nth(1).unwrap();
+    let shown: Vec<u8> = dump
+        .lines()
+        .flat_map(|line| {
+            line.chars()
+                .take(36)
+                .collect::<String>()
+                .split_whitespace()
+                .map(str::to_owned)
+                .collect::<Vec<_>>()
+        })
+        .map(|byte| u8::from_str_radix(&byte, 16).unwrap())
+        .collect();
+    let record = {
+        let mut out = Vec::new();
+        open_change(&mut out, RecordTag::Insert, None, Lsn(0x64), 0);
+        out.put_u32(1);
+        out.put_u16(2);
+        encode_value(&mut out, Value::Raw(&[42, 0, 0, 0]));
+        encode_value(&mut out, Value::Null);
+        close_record(&mut out);
+        out
+    };
+    let context = Context::Transaction(Transaction {
+        xid: 771,
+        commit_lsn: Lsn(0x384),
+        end_lsn: Lsn(0x3e8),
+        commit_time: 1_000_000,
+        origin: None,
+    });
+    let frame = encode_frame(&context, Flags(Flags::FIRST | Flags::LAST), &[], &record);
+    assert_eq!(shown, frame);
 }

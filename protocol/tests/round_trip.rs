@@ -92,7 +92,7 @@ fn column() -> impl Strategy<Value = Column> {
         any::<(i16, u32, i32, u32, bool)>(),
         ".{0,30}",
         ".{0,30}",
-        0u8..8,
+        0u8..16,
     )
         .prop_map(|(name, numbers, type_schema, type_name, flags)| Column {
             name,

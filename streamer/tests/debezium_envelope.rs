@@ -416,6 +416,20 @@ fn a_value_that_came_as_text_takes_the_same_form_as_a_raw_one() {
 }
 
 #[test]
+fn an_array_of_a_type_that_is_not_known_is_an_array_of_strings() {
+    let mut relation = orders();
+    relation.columns = vec![column("v", 16_500, ColumnFlags::ARRAY)];
+    let record = Change::open(RecordTag::Insert, Some(1))
+        .row(&[Value::Text(b"{{happy,\"(1,\\\"a b\\\")\"},{NULL,7}}")])
+        .close();
+    let events = encode(relation, &record).unwrap();
+    assert_eq!(
+        events[0]["after"]["v"],
+        json!([["happy", "(1,\"a b\")"], [null, "7"]])
+    );
+}
+
+#[test]
 fn a_malformed_value_names_its_table_and_column() {
     for (oid, bytes) in [
         (23, &b"abc"[..]),

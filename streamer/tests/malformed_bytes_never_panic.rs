@@ -179,7 +179,7 @@ fn relation(kinds: &[Type]) -> Relation {
                 let oid = match kind {
                     Type::Scalar(scalar) => scalar.oid(),
                     Type::Array(element) => element.array_oid(),
-                    Type::Other => 600,
+                    Type::Other | Type::OtherArray => 600,
                 };
                 Column {
                     name: format!("{kind:?}"),

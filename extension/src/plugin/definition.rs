@@ -195,6 +195,10 @@ impl Builder {
         if attribute.attgenerated as u8 == b's' {
             flags |= ColumnFlags::GENERATED;
         }
+        // SAFETY: reads the catalog, as build's caller allows.
+        if unsafe { is_array(base) } {
+            flags |= ColumnFlags::ARRAY;
+        }
         Ok(Some(Column {
             name,
             attnum: attribute.attnum,
@@ -363,6 +367,33 @@ unsafe fn type_name(oid: pg_sys::Oid, converter: Converter) -> Outcome<(String, 
         let name = converter.c_string((*form).typname.data.as_ptr(), "a type's name");
         pg_sys::ReleaseSysCache(row);
         Ok((namespace_name(namespace, converter)?, name?))
+    }
+}
+
+/// Whether a type is an array whose elements are separated by commas (box is
+/// the server's one type that is not).
+///
+/// # Safety
+/// Within [`build`].
+unsafe fn is_array(oid: pg_sys::Oid) -> bool {
+    // SAFETY: the catalog row is used before it is released.
+    unsafe {
+        let element = pg_sys::get_element_type(oid);
+        // int2vector and oidvector are subscripted as arrays and print as lists.
+        if element == pg_sys::InvalidOid || pg_sys::get_array_type(element) != oid {
+            return false;
+        }
+        let row = pg_sys::SearchSysCache1(
+            pg_sys::SysCacheIdentifier::TYPEOID as _,
+            pg_sys::Datum::from(element),
+        );
+        if row.is_null() {
+            return false;
+        }
+        let form = pg_sys::GETSTRUCT(row).cast::<pg_sys::FormData_pg_type>();
+        let delimiter = (*form).typdelim as u8;
+        pg_sys::ReleaseSysCache(row);
+        delimiter == b','
     }
 }
 

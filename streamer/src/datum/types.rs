@@ -9,6 +9,8 @@ pub enum Type {
     Array(ScalarType),
     /// Any other type: it comes as text.
     Other,
+    /// An array of any other type: it comes as the text of one.
+    OtherArray,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -166,7 +166,8 @@ impl ValueForms {
     fn write_text(&self, text: &str, kind: Type, out: &mut Vec<u8>) -> Result<(), Malformed> {
         match kind {
             Type::Scalar(scalar) => self.write_scalar_text(text, scalar, out),
-            Type::Array(element) => self.write_array_text(text, element, out),
+            Type::Array(element) => self.write_array_text(text, Some(element), out),
+            Type::OtherArray => self.write_array_text(text, None, out),
             Type::Other => {
                 write_json_string(text, out);
                 Ok(())
@@ -229,14 +230,22 @@ impl ValueForms {
         Ok(())
     }
 
-    /// Reads an array's text (`array_out`), bounds left out.
+    /// Reads an array's text (`array_out`), bounds left out. Elements of a type
+    /// that is not known are strings.
     fn write_array_text(
         &self,
         text: &str,
-        element: ScalarType,
+        element: Option<ScalarType>,
         out: &mut Vec<u8>,
     ) -> Result<(), Malformed> {
         const WRONG: Malformed = Malformed("an array is not written as one");
+        let write = |item: &str, out: &mut Vec<u8>| match element {
+            Some(element) => self.write_scalar_text(item, element, out),
+            None => {
+                write_json_string(item, out);
+                Ok(())
+            }
+        };
         let mut rest = match text.strip_prefix('[') {
             Some(bounds) => bounds.split_once('=').ok_or(WRONG)?.1,
             None => text,
@@ -269,14 +278,14 @@ impl ValueForms {
                             (_, other) => item.push(other),
                         }
                     };
-                    self.write_scalar_text(&item, element, out)?;
+                    write(&item, out)?;
                     rest = &rest[end + 2..];
                 }
                 _ => {
                     let end = rest.find([',', '}']).ok_or(WRONG)?;
                     match &rest[..end] {
                         "NULL" => out.extend_from_slice(b"null"),
-                        item => self.write_scalar_text(item, element, out)?,
+                        item => write(item, out)?,
                     }
                     rest = &rest[end..];
                 }

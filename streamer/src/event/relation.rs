@@ -34,7 +34,10 @@ impl Relation {
                 write_json_string(&column.name, &mut key_json);
                 key_json.push(b':');
                 Column {
-                    kind: Type::from_oid(column.base_type_oid),
+                    kind: match Type::from_oid(column.base_type_oid) {
+                        Type::Other if column.flags.is_array() => Type::OtherArray,
+                        kind => kind,
+                    },
                     is_key: column.flags.is_key(),
                     key_json,
                 }

@@ -97,7 +97,9 @@ impl<'a> Value<'a> {
         match kind {
             Type::Scalar(scalar) => Self::read_scalar(scalar, bytes, layout),
             Type::Array(_) => Ok(Value::Array(Payload { bytes, layout })),
-            Type::Other => Err(Malformed("a value of a type that is not read came raw")),
+            Type::Other | Type::OtherArray => {
+                Err(Malformed("a value of a type that is not read came raw"))
+            }
         }
     }
 

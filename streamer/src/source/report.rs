@@ -140,7 +140,14 @@ fn cure_connecting(code: &str, message: &str, conninfo: &Conninfo) -> Option<Str
         ),
         "28000" => format!("CREATE ROLE \"{user}\" LOGIN REPLICATION PASSWORD '…'"),
         "3D000" => "psql -l lists the databases of the server; a slot belongs to one of them".to_owned(),
-        "42501" => replication_right(user),
+        "42501" if message.to_ascii_lowercase().contains("wal sender")
+            || message.contains("walsender") =>
+        {
+            replication_right(user)
+        }
+        "42501" if message.contains("database") => {
+            format!("GRANT CONNECT ON DATABASE \"{}\" TO \"{user}\"", conninfo.dbname)
+        }
         "53300" => "raise max_wal_senders or max_connections (both need a restart), or end connections that are not needed: SELECT pid, usename, application_name FROM pg_stat_replication".to_owned(),
         "57P03" => "the server is starting, stopping or recovering: it takes connections again by itself".to_owned(),
         "08P01" => "is this a connection pooler? Replication needs a connection to the PostgreSQL server itself".to_owned(),
