@@ -103,9 +103,15 @@ pub struct StateDir {
 }
 
 impl StateDir {
-    /// Creates the folder where it is missing, and locks it.
+    /// Creates the folder where it is missing, but not those above it, and
+    /// locks it.
     pub fn open(path: &Path) -> Result<Self> {
-        std::fs::create_dir_all(path).map_err(|e| cannot("create the state folder", path, &e))?;
+        match std::fs::create_dir(path) {
+            Err(e) if e.kind() != std::io::ErrorKind::AlreadyExists => {
+                return Err(cannot("create the state folder", path, &e));
+            }
+            _ => {}
+        }
         let lock_path = path.join("lock");
         let mut lock = OpenOptions::new()
             .read(true)
@@ -279,8 +285,10 @@ fn read_record(record: &[u8]) -> Option<(u64, &[u8])> {
 }
 
 fn cannot(what: &str, path: &Path, error: &std::io::Error) -> Failure {
-    Failure::definite(format!("cannot {what} {}: {error}", path.display()))
-        .hint("make the folder writable for this user and give it space, or choose another with --state-dir")
+    Failure::definite(format!("cannot {what} {}: {error}", path.display())).hint(
+        "make its folder exist, writable for the user that runs walferry and with space, \
+             or choose another with --state-dir",
+    )
 }
 
 fn damaged(path: &Path, why: &str) -> Failure {

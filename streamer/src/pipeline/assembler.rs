@@ -209,9 +209,13 @@ impl Assembler {
             }
             Context::StreamCommit(context) => {
                 self.before(context.end_lsn)?;
-                if let Some(rows) = self.streamed.take(context.xid)
-                    && context.end_lsn > self.delivered
-                {
+                // The plugin sends a commit only for what it sent pieces of.
+                let Some(rows) = self.streamed.take(context.xid) else {
+                    return Err(inconsistent(
+                        "a streamed transaction commits that never began",
+                    ));
+                };
+                if context.end_lsn > self.delivered {
                     self.replay_streamed(&dialect, rows, context)?;
                 }
                 self.commit_mark(context)

@@ -123,11 +123,13 @@ impl Output {
 
     fn append(&mut self, bytes: &[u8]) -> Result<()> {
         self.dirty = true;
-        self.file
-            .write_all_at(bytes, self.length)
-            .map_err(|e| failed(&self.path, &e))?;
+        let at = self.length;
+        // Counted before it is written: of a write that fails, part may be in
+        // the file.
         self.length += bytes.len() as u64;
-        Ok(())
+        self.file
+            .write_all_at(bytes, at)
+            .map_err(|e| failed(&self.path, &e))
     }
 
     /// Compresses the first `count` pending bytes as a frame of their own.
