@@ -181,6 +181,23 @@ fn an_error_of_the_plugin_leaves_the_connection_usable() {
 }
 
 #[test]
+fn a_reader_of_another_protocol_version_is_refused_with_both_ranges() {
+    let server = Server::start_default();
+    server.create_slot("ferry", "walferry");
+    block_on(async {
+        let connection = connect(&server.url()).await;
+        let options = [("proto_min", "201"), ("proto_max", "202")]
+            .map(|(name, value)| (name.to_owned(), value.to_owned()));
+        let refused = start_replication(connection, "ferry", Lsn::INVALID, &options).await;
+        let failure = refused.err().expect("no such version");
+        assert_eq!(failure.class, walferry_streamer::error::Class::Definite);
+        let detail = failure.detail.unwrap();
+        assert!(detail.contains("201 to 202"), "{detail}");
+        assert!(failure.hint.unwrap().contains("same release"));
+    });
+}
+
+#[test]
 fn a_server_that_shuts_down_ends_the_stream_without_harm() {
     let server = Server::start_default();
     server.create_slot("ferry", "test_decoding");
