@@ -1,8 +1,9 @@
 //! The tests' own ground: servers, their ends, and the fault proxy.
 
-use std::io::{Read, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
-use std::process::Command;
+use std::path::Path;
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use walferry_tests::{Encoding, FaultProxy, Server, Shutdown, wait_until};
@@ -92,47 +93,27 @@ fn a_dropped_server_leaves_neither_process_nor_folder() {
     assert!(!alive(pid));
 }
 
-/// Ends as a killed test process does: without any destructor. Run by the test below as a process of its own.
 #[test]
-fn child_of_the_next_test_that_is_killed_while_its_server_runs() {
-    let Ok(report) = std::env::var("WALFERRY_HARNESS_REPORT") else {
-        return;
-    };
-    let server = Server::start_default();
-    std::fs::write(
-        &report,
-        format!("{} {}", server.pid(), server.data_dir().display()),
-    )
-    .unwrap();
-    std::fs::rename(&report, format!("{report}.done")).unwrap();
-    std::thread::sleep(Duration::from_secs(60));
-}
-
-#[test]
-fn a_server_ends_when_its_test_process_is_killed() {
-    let folder = tempfile::tempdir().unwrap();
-    let report = folder.path().join("report");
-    let mut child = Command::new(std::env::current_exe().unwrap())
-        .args([
-            "--exact",
-            "child_of_the_next_test_that_is_killed_while_its_server_runs",
-        ])
-        .env("WALFERRY_HARNESS_REPORT", &report)
-        .stdout(std::process::Stdio::null())
+fn a_server_ends_when_the_process_that_started_it_is_killed() {
+    let mut starter = Command::new(env!("CARGO_BIN_EXE_walferry-server"))
+        .stdout(Stdio::piped())
         .spawn()
         .unwrap();
-    let done = folder.path().join("report.done");
-    wait_until("the child's server", || done.exists());
-    let text = std::fs::read_to_string(done).unwrap();
-    let (pid, data) = text.split_once(' ').unwrap();
+    let mut said = BufReader::new(starter.stdout.take().unwrap()).lines();
+    let mut after = |word: &str| -> String {
+        let line = said.next().expect("another line").unwrap();
+        line.strip_prefix(word)
+            .unwrap_or_else(|| panic!("{line:?}"))
+            .to_owned()
+    };
+    let (_url, data, pid) = (after("url "), after("data "), after("pid "));
     let pid: u32 = pid.parse().unwrap();
     assert!(alive(pid));
-    child.kill().unwrap();
-    child.wait().unwrap();
+
+    starter.kill().unwrap();
+    starter.wait().unwrap();
     wait_until("the orphaned server's end", || !alive(pid));
-    wait_until("its folder's removal", || {
-        !std::path::Path::new(data).exists()
-    });
+    wait_until("its folder's removal", || !Path::new(&data).exists());
 }
 
 #[test]
