@@ -135,7 +135,7 @@ impl PrefixFilter {
 /// Reads a comma-separated list of `schema.table` patterns.
 pub fn table_patterns(option: &str, value: &str) -> Outcome<Vec<TablePattern>> {
     let mut reader = Reader::new(option, value);
-    reader.list(|reader| reader.table_pattern())
+    reader.list(|reader| reader.table_pattern(""))
 }
 
 /// Reads a comma-separated list of patterns.
@@ -158,7 +158,7 @@ pub fn literals(value: &str) -> Vec<Glob> {
 pub fn column_rules(option: &str, value: &str) -> Outcome<Vec<ColumnRule>> {
     let mut reader = Reader::new(option, value);
     reader.list(|reader| {
-        let tables = reader.table_pattern()?;
+        let tables = reader.table_pattern("(")?;
         reader.expect('(')?;
         let mut columns = vec![reader.glob(",)", "a column")?];
         while reader.skip(',') {
@@ -196,10 +196,11 @@ impl<'a> Reader<'a> {
         }
     }
 
-    fn table_pattern(&mut self) -> Outcome<TablePattern> {
-        let schema = self.glob(".,(", "a schema")?;
+    /// `end`: what may follow the pattern besides a comma.
+    fn table_pattern(&mut self, end: &str) -> Outcome<TablePattern> {
+        let schema = self.glob(&format!(".,{end}"), "a schema")?;
         self.expect('.')?;
-        let table = self.glob(",(", "a table")?;
+        let table = self.glob(&format!(",{end}"), "a table")?;
         Ok(TablePattern { schema, table })
     }
 

@@ -1,0 +1,12 @@
+//! The output plugin on real servers: what it writes for what SQL does.
+
+mod encodings;
+mod events;
+mod json;
+mod nasty;
+mod options;
+mod rows;
+mod size;
+mod streaming;
+mod transactions;
+mod walsender;
