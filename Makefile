@@ -70,9 +70,12 @@ test: setup-cargo-pgrx build ## every test, on servers of its own, and the plugi
 
 test-versions: $(FETCHED:%=test-plugin-%) check-versions ## the plugin's tests on 16 and 18, and that it compiles for 14 and 17
 
-# The plugin's tests alone, on PG_CONFIG's server: what depends on the server's version.
+# What depends on the server's version.
+PLUGIN_TESTS = plugin types_match_the_server $(basename $(notdir $(wildcard pgrx-tests/tests/backend_*.rs)))
+
+# Those tests alone, on PG_CONFIG's server.
 test-plugin: build
-	$(TESTED) cargo test -p walferry-tests --test 'backend_*'
+	$(TESTED) cargo test -p walferry-tests $(PLUGIN_TESTS:%=--test %)
 
 $(FETCHED:%=test-plugin-%): test-plugin-%: setup-servers
 	@$(MAKE) --no-print-directory test-plugin PG_CONFIG=$(SERVERS)/$*/bin/pg_config
