@@ -296,3 +296,109 @@ fn write_element(text: &[u8], out: &mut Vec<u8>) {
     }
     out.push(b'"');
 }
+
+#[cfg(test)]
+mod tests {
+    use std::borrow::Cow;
+
+    use super::Value;
+    use crate::datum::{Layout, Malformed, ScalarType, Type};
+
+    fn text_of(kind: Type, bytes: &[u8], layout: Layout) -> Result<String, Malformed> {
+        let mut out = Vec::new();
+        Value::read(kind, Cow::Borrowed(bytes), layout)?.write_text(&mut out)?;
+        Ok(String::from_utf8(out).unwrap())
+    }
+
+    fn scalar(scalar: ScalarType, bytes: &[u8]) -> Result<String, Malformed> {
+        text_of(
+            Type::Scalar(scalar),
+            bytes,
+            Layout::of_server(150_000, false),
+        )
+    }
+
+    #[test]
+    fn fixed_size_types_read_in_the_servers_byte_order() {
+        for big_endian in [false, true] {
+            let layout = Layout::of_server(150_000, big_endian);
+            let order = |mut bytes: Vec<u8>| {
+                if big_endian {
+                    bytes.reverse();
+                }
+                bytes
+            };
+            for (kind, bytes, text) in [
+                (ScalarType::Int2, order(vec![0xfe, 0xff]), "-2"),
+                (ScalarType::Int4, order(vec![0, 0, 0, 0x80]), "-2147483648"),
+                (ScalarType::Oid, order(vec![0, 0, 0, 0x80]), "2147483648"),
+                (ScalarType::Int8, order(vec![1, 0, 0, 0, 0, 0, 0, 0]), "1"),
+                (ScalarType::Float4, order(vec![0, 0, 0x80, 0x3f]), "1"),
+                (
+                    ScalarType::Float8,
+                    order(vec![0, 0, 0, 0, 0, 0, 0xf0, 0xbf]),
+                    "-1",
+                ),
+                (ScalarType::Date, order(vec![1, 0, 0, 0]), "2000-01-02"),
+            ] {
+                assert_eq!(text_of(Type::Scalar(kind), &bytes, layout).unwrap(), text);
+                assert!(text_of(Type::Scalar(kind), &bytes[1..], layout).is_err());
+            }
+        }
+    }
+
+    #[test]
+    fn booleans_as_text_differ_from_booleans_in_arrays() {
+        assert_eq!(scalar(ScalarType::Bool, &[1]).unwrap(), "true");
+        assert!(scalar(ScalarType::Bool, &[2]).is_err());
+        // one dimension, no nulls, element type 16, two elements from 1
+        let words = [1u32, 0, 16, 2, 1];
+        let mut array: Vec<u8> = words.iter().flat_map(|word| word.to_le_bytes()).collect();
+        array.extend([1, 0]);
+        let layout = Layout::of_server(150_000, false);
+        assert_eq!(
+            text_of(Type::Array(ScalarType::Bool), &array, layout).unwrap(),
+            "{t,f}"
+        );
+    }
+
+    #[test]
+    fn names_end_at_their_first_zero_and_chars_are_escaped() {
+        assert_eq!(
+            scalar(ScalarType::Name, b"pg_class\0\0\0x").unwrap(),
+            "pg_class"
+        );
+        assert_eq!(scalar(ScalarType::Char, b"\0").unwrap(), "");
+        assert_eq!(scalar(ScalarType::Char, b"\x7f").unwrap(), "\x7f");
+        assert_eq!(scalar(ScalarType::Char, b"\xff").unwrap(), "\\377");
+        assert!(scalar(ScalarType::Text, b"\xff").is_err());
+    }
+
+    #[test]
+    fn the_largest_interval_is_infinite_only_where_servers_know_that() {
+        let bytes: Vec<u8> = [i64::MAX.to_le_bytes().as_slice(), &i32::MAX.to_le_bytes()]
+            .concat()
+            .into_iter()
+            .chain(i32::MAX.to_le_bytes())
+            .collect();
+        let read = |version| {
+            let layout = Layout::of_server(version, false);
+            text_of(Type::Scalar(ScalarType::Interval), &bytes, layout).unwrap()
+        };
+        assert_eq!(read(170_000), "infinity");
+        assert_eq!(
+            read(160_000),
+            "178956970 years 7 mons 2147483647 days 2562047788:00:54.775807"
+        );
+    }
+
+    #[test]
+    fn uuids_and_bytea_are_hexadecimal() {
+        let bytes: Vec<u8> = (0..16).collect();
+        assert_eq!(
+            scalar(ScalarType::Uuid, &bytes).unwrap(),
+            "00010203-0405-0607-0809-0a0b0c0d0e0f"
+        );
+        assert_eq!(scalar(ScalarType::Bytea, &[0, 0xff]).unwrap(), "\\x00ff");
+    }
+}
