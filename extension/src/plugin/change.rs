@@ -10,8 +10,9 @@ use super::decoder::Decoder;
 use super::failure::{Failure, Outcome};
 use super::options::Format;
 use super::relation_cache::Entry;
+use super::server;
+use super::settings::{self, Lasting};
 use super::tuple::{self, Image, TextValue, Tuple};
-use super::{server, settings};
 
 /// A change as the reorder buffer has it.
 pub struct RowChange<'a> {
@@ -175,7 +176,7 @@ impl Decoder {
 /// Pins the settings that shape text, once a replayed transaction.
 pub fn pin(pinned: &mut bool) {
     if !*pinned {
-        settings::pin();
+        settings::pin(Lasting::Transaction);
         *pinned = true;
     }
 }

@@ -14,7 +14,7 @@ use walferry_protocol::{Lsn, RecordTag, Relation};
 
 use super::change::{RowChange, Texts, pin};
 use super::decoder::Decoder;
-use super::failure::Outcome;
+use super::failure::{Failure, Outcome};
 use super::json_options::JsonOptions;
 use super::layout::Layout;
 use super::message::LogicalMessage;
@@ -228,7 +228,7 @@ fn escape(into: &mut String, text: &str, ascii: bool) {
         if is_plain {
             continue;
         }
-        into.push_str(&text[plain..at]);
+        append(into, &text[plain..at]);
         plain = at + c.len_utf8();
         match c {
             '"' => into.push_str("\\\""),
@@ -245,8 +245,17 @@ fn escape(into: &mut String, text: &str, ascii: bool) {
             }
         }
     }
-    into.push_str(&text[plain..]);
+    append(into, &text[plain..]);
     into.push('"');
+}
+
+/// Adds text that may be large, with room for what is written around it.
+fn append(into: &mut String, text: &str) {
+    let room = text.len() + 1024;
+    if into.try_reserve(room).is_err() {
+        Failure::out_of_memory(room).raise();
+    }
+    into.push_str(text);
 }
 
 /// A number as JSON can hold it; what is none (NaN, Infinity) is null, or a
@@ -523,12 +532,8 @@ impl Decoder {
             .split(|byte| *byte == 0)
             .next()
             .unwrap_or_default();
-        let content = server::in_transaction(|| {
-            let place = || format!("the content of a logical message with prefix \"{prefix}\"");
-            converter
-                .to_utf8(content, place)
-                .map(|content| content.into_owned())
-        })?;
+        let place = || format!("the content of a logical message with prefix \"{prefix}\"");
+        let content = converter.to_utf8_anywhere(content, place)?;
         if message.transactional {
             self.json_open('M', message.lsn);
         } else {

@@ -7,7 +7,6 @@ use walferry_protocol::{
 use super::decoder::Decoder;
 use super::failure::{Failure, Outcome};
 use super::options::Format;
-use super::server;
 use super::writer::{RECORD_LIMIT, Room};
 
 /// A message as the server hands it over.
@@ -35,12 +34,8 @@ impl Decoder {
             return Ok(());
         }
         let converter = self.converter;
-        let prefix = server::in_transaction(|| {
-            let place = || "a logical message's prefix".to_owned();
-            converter
-                .to_utf8(message.prefix, place)
-                .map(|prefix| prefix.into_owned())
-        })?;
+        let place = || "a logical message's prefix".to_owned();
+        let prefix = converter.to_utf8_anywhere(message.prefix, place)?;
         if !self.options.prefixes.passes(&prefix) {
             return Ok(());
         }

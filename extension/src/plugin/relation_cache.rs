@@ -1,7 +1,7 @@
 //! The relations seen so far: how their tuples are laid out, how they are
 //! defined to the reader, and which definition it has already.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use pgrx::pg_sys;
 use walferry_protocol::Relation;
@@ -75,6 +75,8 @@ pub struct StreamedDefinitions {
 
 pub struct RelationCache {
     entries: HashMap<u32, Box<Entry>>,
+    /// The partitioned tables that entries name as their root.
+    roots: HashSet<u32>,
     /// The relation used last: rows of one table come together.
     last: Option<Box<Entry>>,
     invalidations: Reader,
@@ -99,6 +101,7 @@ impl RelationCache {
     ) -> Self {
         RelationCache {
             entries: HashMap::new(),
+            roots: HashSet::new(),
             last: None,
             invalidations: Reader::at_end(),
             next_number: 1,
@@ -152,24 +155,43 @@ impl RelationCache {
 
     #[cold]
     fn catch_up(&mut self) {
+        // DDL comes in storms, so each kind is applied to all entries once.
+        let (mut all, mut types) = (false, false);
         while let Some(invalidation) = self.invalidations.next() {
             match invalidation {
-                Invalidation::All => self.all(|entry| entry.valid = false),
-                Invalidation::Types => self.all(|entry| {
-                    if entry.user_types {
-                        entry.valid = false;
-                    }
-                }),
-                Invalidation::Relation(oid) => {
-                    // A partition's definition names its root too.
-                    self.all(|entry| {
-                        let root = entry.definition.root.as_ref().map(|root| root.oid);
-                        if entry.oid == oid || root == Some(oid) {
-                            entry.valid = false;
-                        }
-                    });
-                }
+                Invalidation::All => all = true,
+                Invalidation::Types => types = true,
+                Invalidation::Relation(oid) => self.invalidate(oid),
             }
+        }
+        if all || types {
+            self.all(|entry| {
+                if all || entry.user_types {
+                    entry.valid = false;
+                }
+            });
+        }
+    }
+
+    fn invalidate(&mut self, oid: u32) {
+        if let Some(entry) = self.entries.get_mut(&oid) {
+            entry.valid = false;
+        }
+        if let Some(entry) = self.last.as_mut().filter(|entry| entry.oid == oid) {
+            entry.valid = false;
+        }
+        // A partition's definition names its root too.
+        if self.roots.contains(&oid) {
+            self.all(|entry| {
+                if entry
+                    .definition
+                    .root
+                    .as_ref()
+                    .is_some_and(|root| root.oid == oid)
+                {
+                    entry.valid = false;
+                }
+            });
         }
     }
 
@@ -212,6 +234,8 @@ impl RelationCache {
             // SAFETY: as the caller promises.
             unsafe { definition::build(relation, filter, json, converter, context) }
         })?;
+        self.roots
+            .extend(built.definition.root.as_ref().map(|root| root.oid));
         if let Some(old) = self.entries.remove(&oid) {
             built.sent = old
                 .sent

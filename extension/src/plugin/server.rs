@@ -4,7 +4,14 @@
 use std::ffi::{CStr, c_int};
 
 use pgrx::pg_sys;
+use pgrx::pg_sys::errcodes::PgSqlErrorCode;
 use pgrx::pg_sys::ffi::pg_guard_ffi_boundary;
+
+use super::failure::Failure;
+
+/// `MaxAllocSize` (`src/include/utils/memutils.h`), less room for the
+/// replication protocol's own header.
+const MAX_MESSAGE: usize = 0x3fff_ffff - 1024;
 
 // Not in pgrx's bindings (`src/include/catalog/partition.h`).
 unsafe extern "C-unwind" {
@@ -13,6 +20,17 @@ unsafe extern "C-unwind" {
 
 /// Sends one message of the output plugin.
 pub fn write(ctx: *mut pg_sys::LogicalDecodingContext, parts: &[&[u8]]) {
+    // A message of the server cannot be larger than a StringInfo. Only the
+    // format json can come near.
+    let length: usize = parts.iter().map(|part| part.len()).sum();
+    if length > MAX_MESSAGE {
+        Failure::new(
+            PgSqlErrorCode::ERRCODE_PROGRAM_LIMIT_EXCEEDED,
+            format!("a change takes {length} bytes, the limit is {MAX_MESSAGE}"),
+        )
+        .hint("Read the slot with format 'native', which cuts large changes in pieces.")
+        .raise();
+    }
     // SAFETY: `ctx` is the context whose callback is running; the parts are
     // copied into its StringInfo before the write.
     unsafe {
@@ -57,10 +75,12 @@ pub fn in_transaction<T>(body: impl FnOnce() -> T) -> T {
             return body();
         }
         let context = pg_sys::CurrentMemoryContext;
+        let owner = pg_sys::CurrentResourceOwner;
         pg_sys::StartTransactionCommand();
         let result = body();
         pg_sys::CommitTransactionCommand();
         pg_sys::CurrentMemoryContext = context;
+        pg_sys::CurrentResourceOwner = owner;
         result
     }
 }

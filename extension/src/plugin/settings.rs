@@ -1,6 +1,7 @@
 //! The settings that shape text, as the event model wants it.
 //!
-//! They are set as `SET LOCAL` within the transaction in which the server
+//! A session that reads a slot by SQL must not lose its own settings, so there
+//! they are set as `SET LOCAL` within the transaction in which the server
 //! replays changes. That one always ends in an abort, whether decoding
 //! succeeds or fails, so a session that reads a slot by SQL has its own
 //! settings back afterwards.
@@ -18,8 +19,21 @@ const PINNED: [(&CStr, &CStr, &[u8]); 5] = [
     (c"bytea_output", c"hex", b"hex"),
 ];
 
-/// Pins the settings for the rest of the replayed transaction.
-pub fn pin() {
+/// How long the settings stay pinned.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lasting {
+    /// For the rest of the replayed transaction.
+    Transaction,
+    /// For the rest of the session, where no transaction is in progress.
+    Session,
+}
+
+/// Pins the settings that are not yet as they should be.
+pub fn pin(lasting: Lasting) {
+    let action = match lasting {
+        Lasting::Transaction => pg_sys::GucAction::GUC_ACTION_LOCAL,
+        Lasting::Session => pg_sys::GucAction::GUC_ACTION_SET,
+    };
     for (name, value, right) in PINNED {
         // SAFETY: the names are the server's own settings; the value that is
         // returned stands until the setting changes, and is only looked at.
@@ -33,7 +47,7 @@ pub fn pin() {
                 value.as_ptr(),
                 pg_sys::GucContext::PGC_USERSET,
                 pg_sys::GucSource::PGC_S_SESSION,
-                pg_sys::GucAction::GUC_ACTION_LOCAL,
+                action,
                 true,
                 0,
                 false,

@@ -7,7 +7,8 @@ use pgrx::pg_sys::OutputPluginOutputType::{
 
 use super::decoder::Decoder;
 use super::failure::Outcome;
-use super::options::{self, Format, Options};
+use super::options::{self, Format, Options, Origins};
+use super::settings::{self, Lasting};
 use super::text::{Converter, Invalid};
 use super::{invalidation, server};
 
@@ -43,6 +44,19 @@ pub unsafe fn start(
         #[cfg(not(feature = "pg14"))]
         {
             (*ctx).twophase_opt_given = (*ctx).twophase;
+        }
+        #[cfg(feature = "pg14")]
+        {
+            (*ctx).twophase &= (*(*ctx).slot).data.two_phase;
+        }
+        // Without a filter the server need not ask at every WAL record.
+        if options.origins == Origins::Any {
+            (*ctx).callbacks.filter_by_origin_cb = None;
+        }
+        // A walsender's session is the reader's own: what is pinned here need
+        // not be pinned in every transaction.
+        if pg_sys::am_walsender && !pg_sys::IsTransactionState() {
+            settings::pin(Lasting::Session);
         }
         invalidation::register();
         let converter = Converter::new(options.invalid_text);

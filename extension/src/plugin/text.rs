@@ -7,6 +7,7 @@ use pgrx::pg_sys;
 use pgrx::pg_sys::errcodes::PgSqlErrorCode;
 
 use super::failure::{Failure, Outcome};
+use super::server;
 
 /// What to do with bytes that are no text in any known encoding (SQL_ASCII
 /// holds anything).
@@ -53,7 +54,7 @@ impl Converter {
                 Err(error) if self.invalid == Invalid::Refuse => {
                     Err(not_utf8(bytes, error.valid_up_to(), &place()))
                 }
-                Err(_) => Ok(Cow::Owned(escape(bytes))),
+                Err(_) => Ok(Cow::Owned(escape(bytes)?)),
             };
         }
         let mut converted = String::new();
@@ -66,9 +67,21 @@ impl Converter {
             };
             let (piece, after) = rest.split_at(length);
             convert(piece, self.encoding, &mut converted, &place)?;
+            pgrx::check_for_interrupts!();
             rest = after;
         }
         Ok(Cow::Owned(converted))
+    }
+
+    /// [`Converter::to_utf8`] where no transaction may be in progress: starts
+    /// one if the conversion needs it.
+    pub fn to_utf8_anywhere(self, bytes: &[u8], place: impl Fn() -> String) -> Outcome<String> {
+        let convert = || Ok(self.to_utf8(bytes, &place)?.into_owned());
+        if bytes.is_ascii() {
+            convert()
+        } else {
+            server::in_transaction(convert)
+        }
     }
 
     /// A NUL-terminated string of the server in UTF-8; empty when null.
@@ -151,13 +164,13 @@ fn not_utf8(bytes: &[u8], at: usize, place: &str) -> Failure {
 }
 
 /// Valid parts as they are, every other byte as `\xNN`.
-fn escape(bytes: &[u8]) -> String {
-    let mut text = String::with_capacity(bytes.len());
+fn escape(bytes: &[u8]) -> Outcome<String> {
+    let mut text = String::new();
     for chunk in bytes.utf8_chunks() {
-        text.push_str(chunk.valid());
+        push(&mut text, chunk.valid())?;
         for byte in chunk.invalid() {
-            text.push_str(&format!("\\x{byte:02x}"));
+            push(&mut text, &format!("\\x{byte:02x}"))?;
         }
     }
-    text
+    Ok(text)
 }

@@ -1,5 +1,7 @@
 //! Begin, commit and the two phases of prepared transactions.
 
+use std::ffi::CStr;
+
 use pgrx::pg_sys;
 use walferry_protocol::{
     CommitPrepared, Context, Lsn, Origin, Prepared, RollbackPrepared, Transaction,
@@ -75,10 +77,14 @@ pub unsafe fn prepared(txn: Txn, converter: Converter) -> Outcome<Prepared> {
 /// # Safety
 /// `txn` is the callback's transaction.
 unsafe fn gid(txn: Txn, converter: Converter) -> Outcome<String> {
-    // SAFETY: as the caller promises; pg14's and later gid is a C string.
-    server::in_transaction(|| unsafe {
-        converter.c_string((*txn).gid, "a prepared transaction's identifier")
-    })
+    // SAFETY: as the caller promises.
+    let gid = unsafe { (*txn).gid };
+    if gid.is_null() {
+        return Ok(String::new());
+    }
+    // SAFETY: not null, so it is a C string.
+    let gid = unsafe { CStr::from_ptr(gid) }.to_bytes();
+    converter.to_utf8_anywhere(gid, || "a prepared transaction's identifier".to_owned())
 }
 
 impl Decoder {

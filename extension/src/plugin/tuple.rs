@@ -53,7 +53,7 @@ impl<'a> Tuple<'a> {
         let (bytes, header) = unsafe {
             let length = (*tuple).t_len as usize;
             let start = (*tuple).t_data;
-            if start.is_null() || length < NULLS_AT {
+            if start.is_null() || length < size_of::<pg_sys::HeapTupleHeaderData>() {
                 return Err(Failure::corrupted("a tuple is shorter than its header"));
             }
             (

@@ -182,7 +182,9 @@ impl Frames {
     /// Ends a streamed block: what is gathered goes out. Returns whether any
     /// frame of the transaction has been sent so far.
     pub fn pause(&mut self) -> bool {
-        if self.closed > 0 {
+        // After a concurrent abort, definitions may stand here without the
+        // record that wanted them; they must not go with another transaction.
+        if self.closed > 0 || !self.definitions.is_empty() {
             self.send(0);
         }
         self.begun
@@ -266,22 +268,27 @@ impl Frames {
         }
     }
 
+    /// The free part of the buffer, no more of it than a record may take
+    /// before somebody looks at its length.
     fn room(&mut self) -> Room {
+        let record = self.records.len() - self.closed;
         let free = self.records.spare_capacity_mut();
         Room {
             at: free.as_mut_ptr().cast(),
-            left: free.len(),
+            left: free
+                .len()
+                .min((RECORD_LIMIT + SLACK).saturating_sub(record)),
         }
     }
 
     /// Takes over what was written into `room`.
     #[inline]
     fn sync(&mut self, room: &Room) {
-        let length = self.records.capacity() - room.left;
+        let length = room.at as usize - self.records.as_ptr() as usize;
         // SAFETY: a Room is made by `room` only, over this vector's spare
-        // capacity, and `left` falls by exactly what was written; the vector
-        // is not touched in between (each of its methods that is needed while
-        // a row is written takes the Room and gives back a new one).
+        // capacity, and `at` moves by exactly what was written; the vector is
+        // not touched in between (each of its methods that is needed while a
+        // row is written takes the Room and gives back a new one).
         unsafe { self.records.set_len(length) };
     }
 
