@@ -91,9 +91,8 @@ fn a_stored_prepare_is_read_under_the_schema_it_was_written_under() {
     server.sql("CREATE TABLE other (id int PRIMARY KEY, a text, b text)");
     server.sql("BEGIN; INSERT INTO other VALUES (1, 'a', 'b'); PREPARE TRANSACTION 'g'");
     run_until_now(&destination, &server);
-    server.sql(
-        "COMMIT PREPARED 'g'; ALTER TABLE other DROP COLUMN a; INSERT INTO other VALUES (2, 'c')",
-    );
+    server.sql("COMMIT PREPARED 'g'");
+    server.sql("ALTER TABLE other DROP COLUMN a; INSERT INTO other VALUES (2, 'c')");
     run_until_now(&destination, &server);
     let delivered = destination.delivered();
     assert_eq!(delivered.events[0]["after"]["a"], "a");

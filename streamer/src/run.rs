@@ -182,10 +182,10 @@ fn open_state_dir(options: &RunOptions) -> Result<Option<StateDir>> {
             ),
         };
     }
-    let path = options
-        .state_dir
-        .clone()
-        .or_else(|| options.sink.default_state_dir());
+    let path = match &options.state_dir {
+        Some(path) => Some(path.clone()),
+        None => options.sink.default_state_dir()?,
+    };
     path.as_deref().map(StateDir::open).transpose()
 }
 

@@ -106,12 +106,15 @@ impl Target {
         }
     }
 
-    /// Where the state is kept when no folder was named. Only a file has one:
-    /// beside it.
-    pub fn default_state_dir(&self) -> Option<std::path::PathBuf> {
+    /// Where the state is kept when no folder was named. Only files have one:
+    /// beside them. A folder of files that is missing is made for it.
+    pub fn default_state_dir(&self) -> Result<Option<std::path::PathBuf>> {
         match self {
-            Target::File(settings) => Some(settings.default_state_dir()),
-            Target::Stdout | Target::Null => None,
+            Target::File(settings) => {
+                settings.make_folder()?;
+                Ok(Some(settings.default_state_dir()))
+            }
+            Target::Stdout | Target::Null => Ok(None),
         }
     }
 

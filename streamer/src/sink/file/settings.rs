@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use walferry_protocol::Lsn;
 
+use super::writer::unusable;
 use crate::error::{Failure, Result};
 use crate::sink::url::{Options, decode};
 
@@ -96,6 +97,17 @@ impl Settings {
                 PathBuf::from(name)
             }
             Place::Folder { path, .. } => path.join(".walferry"),
+        }
+    }
+
+    /// Makes the folder of rotated files, but not those above it.
+    pub fn make_folder(&self) -> Result<()> {
+        let Place::Folder { path, .. } = &self.place else {
+            return Ok(());
+        };
+        match std::fs::create_dir(path) {
+            Err(e) if e.kind() != std::io::ErrorKind::AlreadyExists => Err(unusable(path, &e)),
+            _ => Ok(()),
         }
     }
 

@@ -36,14 +36,7 @@ impl FileSink {
     /// Definite: the file is shorter than the state says, or holds something
     /// that the state knows nothing of; the folder cannot be written.
     pub fn open(settings: &Settings, opening: &Opening) -> Result<Self> {
-        if let Place::Folder { path, .. } = &settings.place {
-            match std::fs::create_dir(path) {
-                Err(e) if e.kind() != std::io::ErrorKind::AlreadyExists => {
-                    return Err(unusable(path, &e));
-                }
-                _ => {}
-            }
-        }
+        settings.make_folder()?;
         let (output, begun) = match &opening.resume {
             Some(resume) => resumed(settings, resume)?,
             None => begun(settings, opening.position)?,
@@ -260,7 +253,7 @@ fn rotated_names(folder: &Path) -> Result<Vec<String>> {
     Ok(names)
 }
 
-fn unusable(path: &Path, error: &std::io::Error) -> Failure {
+pub fn unusable(path: &Path, error: &std::io::Error) -> Failure {
     Failure::definite(format!("cannot use {}: {error}", path.display()))
         .hint("make its folder exist and be writable for the user that runs walferry")
 }
