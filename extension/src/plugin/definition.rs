@@ -82,7 +82,8 @@ pub unsafe fn build(
         if passes {
             for index in 0..(*descriptor).natts as usize {
                 let attribute = server::attribute(descriptor, index);
-                let column = builder.attribute(attribute, &definition, filter, &keys)?;
+                let not_null = server::is_not_null(descriptor, index);
+                let column = builder.attribute(attribute, not_null, &definition, filter, &keys)?;
                 let encoded = match &column {
                     Some(_) => builder.missing(descriptor, index, &definition)?,
                     None => None,
@@ -130,6 +131,7 @@ impl Builder {
     unsafe fn attribute(
         &mut self,
         attribute: &pg_sys::FormData_pg_attribute,
+        not_null: bool,
         relation: &Relation,
         filter: &TableFilter,
         keys: &[i16],
@@ -189,7 +191,7 @@ impl Builder {
         if key {
             flags |= ColumnFlags::KEY;
         }
-        if attribute.attnotnull {
+        if not_null {
             flags |= ColumnFlags::NOT_NULL;
         }
         if attribute.attgenerated as u8 == b's' {

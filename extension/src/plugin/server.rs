@@ -169,6 +169,27 @@ pub unsafe fn attribute<'a>(
     }
 }
 
+/// Whether no row has a null in attribute `index`, from 0. Since 18 a NOT NULL
+/// constraint may be NOT VALID, and then rows older than it may have.
+///
+/// # Safety
+/// `descriptor` is that of an open relation, of more than `index` attributes.
+pub unsafe fn is_not_null(descriptor: pg_sys::TupleDesc, index: usize) -> bool {
+    // SAFETY: as the caller promises.
+    unsafe {
+        let not_null = attribute(descriptor, index).attnotnull;
+        #[cfg(feature = "pg18")]
+        {
+            let compact = (&raw const (*descriptor).compact_attrs)
+                .cast::<pg_sys::CompactAttribute>()
+                .add(index);
+            not_null && (*compact).attnullability as u8 != pg_sys::ATTNULLABLE_INVALID
+        }
+        #[cfg(not(feature = "pg18"))]
+        not_null
+    }
+}
+
 #[cfg(any(feature = "pg14", feature = "pg15", feature = "pg16"))]
 type ChangeTuple = *mut pg_sys::ReorderBufferTupleBuf;
 #[cfg(any(feature = "pg17", feature = "pg18"))]

@@ -4,6 +4,7 @@ mod encodings;
 mod events;
 mod json;
 mod nasty;
+mod newer_servers;
 mod options;
 mod rows;
 mod size;
