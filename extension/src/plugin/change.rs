@@ -109,14 +109,14 @@ impl Decoder {
         } = entry;
         let mut of = |tuple: Option<Tuple<'a>>| match tuple {
             Some(tuple) => tuple::texts(layout, tuple, converter, |column| {
-                let column = definition
-                    .columns
-                    .get(column)
-                    .map_or("?", |column| &column.name);
-                format!(
-                    "column \"{column}\" of table \"{}\".\"{}\"",
-                    definition.schema, definition.name
-                )
+                let table = format!("table \"{}\".\"{}\"", definition.schema, definition.name);
+                match definition.columns.get(column) {
+                    Some(column) => format!(
+                        "column \"{}\" of type \"{}\".\"{}\" of {table}",
+                        column.name, column.type_schema, column.type_name
+                    ),
+                    None => table,
+                }
             }),
             None => Ok(Vec::new()),
         };

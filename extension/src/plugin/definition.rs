@@ -16,10 +16,11 @@ use super::filter::TableFilter;
 use super::json::Names;
 use super::json_options::JsonOptions;
 use super::layout::{Attribute, Layout, Output, Step, alignment};
+use super::printing::print;
 use super::raw_types;
 use super::relation_cache::Entry;
 use super::text::Converter;
-use super::{server, tuple, varlena};
+use super::{server, varlena};
 
 /// Oids from here on belong to objects that are not the server's own
 /// (`FirstNormalObjectId`, `src/include/access/transam.h`).
@@ -271,19 +272,19 @@ impl Builder {
             let mut encoded = Vec::new();
             if let Step::Text { output } = self.layout.attributes[index].step {
                 let output = &mut self.layout.outputs[usize::from(output)];
-                let printed = tuple::run(&[&raw mut *output.function], &[datum]);
+                let place = |_| {
+                    format!(
+                        "the default of column {} of table \"{}\".\"{}\"",
+                        attribute.attnum, relation.schema, relation.name
+                    )
+                };
+                let printed = print(&[&raw mut *output.function], &[datum], place)?;
                 let Some(text) = printed.first().filter(|text| !text.is_null()) else {
                     return Err(Failure::corrupted("an output function returned nothing"));
                 };
-                let place = || {
-                    format!(
-                        "the default of a column of {}.{}",
-                        relation.schema, relation.name
-                    )
-                };
                 let text = self
                     .converter
-                    .to_utf8(CStr::from_ptr(*text).to_bytes(), place)?;
+                    .to_utf8(CStr::from_ptr(*text).to_bytes(), || place(0))?;
                 if self.all_text {
                     encoded.extend_from_slice(text.as_bytes());
                 } else {

@@ -200,7 +200,9 @@ impl<'a> Reader<'a> {
     fn table_pattern(&mut self, end: &str) -> Outcome<TablePattern> {
         let schema = self.glob(&format!(".,{end}"), "a schema")?;
         self.expect('.')?;
-        let table = self.glob(&format!(",{end}"), "a table")?;
+        // A third part is refused, not taken for a part of the name: it would
+        // match nothing, and silently.
+        let table = self.glob(&format!(".,{end}"), "a table")?;
         Ok(TablePattern { schema, table })
     }
 
@@ -330,7 +332,9 @@ mod tests {
 
     #[test]
     fn a_pattern_without_a_schema_is_refused() {
-        for bad in ["orders", "", "public.", ".orders", "a.b,", "a.\"b", "a.b\\"] {
+        for bad in [
+            "orders", "", "public.", ".orders", "a.b,", "a.\"b", "a.b\\", "db.a.b",
+        ] {
             assert!(table_patterns("tables", bad).is_err(), "{bad}");
         }
     }

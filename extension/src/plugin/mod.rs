@@ -16,6 +16,7 @@ mod json_options;
 mod layout;
 mod message;
 mod options;
+mod printing;
 mod raw_types;
 mod relation_cache;
 mod server;

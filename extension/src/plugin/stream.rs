@@ -3,7 +3,7 @@
 use pgrx::pg_sys;
 use walferry_protocol::{Context, Lsn, StreamAbort, Streamed};
 
-use super::decoder::{Decoder, RecordIndex};
+use super::decoder::{Decoder, RecordIndex, StreamedTransaction};
 use super::failure::Outcome;
 use super::options::Format;
 use super::{server, transaction};
@@ -20,7 +20,14 @@ impl Decoder {
         self.end_block();
         // SAFETY: as the caller promises.
         let xid = unsafe { server::top_xid(txn) };
-        let stream = self.streams.remove(&xid).unwrap_or_default();
+        let stream = match self.streams.remove(&xid) {
+            Some(stream) => {
+                // SAFETY: as the caller promises.
+                unsafe { see_own_catalog_changes(txn) };
+                stream
+            }
+            None => StreamedTransaction::default(),
+        };
         self.index = stream.index;
         if self.options.format == Format::Native {
             self.frames
@@ -121,5 +128,24 @@ impl Decoder {
         // SAFETY: as the caller promises.
         let xid = unsafe { server::top_xid(txn) };
         self.streams.remove(&xid).is_some_and(|stream| stream.sent)
+    }
+}
+
+/// Takes out of the server's caches, and ours, what this transaction had
+/// changed in the catalogs before this block. Between two of its blocks other
+/// transactions were replayed, and filled the caches with what they see; the
+/// server executes these invalidations when a block ends, not when the next
+/// one begins, so rows of this one would be printed with, say, the old label
+/// of an enum value that this transaction has renamed.
+///
+/// # Safety
+/// `txn` is the stream_start callback's transaction.
+unsafe fn see_own_catalog_changes(txn: Txn) {
+    // SAFETY: as the caller promises: the array has that many messages, and a
+    // transaction with a historic snapshot is running.
+    unsafe {
+        for index in 0..(*txn).ninvalidations as usize {
+            pg_sys::LocalExecuteInvalidationMessage((*txn).invalidations.add(index));
+        }
     }
 }

@@ -32,6 +32,13 @@ impl Decoder {
         };
         let mut index = self.index.next(lsn, relations.len() as u32);
         self.count_change();
+        // All catalogs are read before a definition is put aside for sending: a
+        // concurrent abort in between would leave it for another's frame.
+        for relation in relations {
+            let pinned = &mut self.pinned;
+            // SAFETY: as the caller promises.
+            unsafe { self.relations.find(*relation, || pin(pinned))? };
+        }
         let mut run = Truncate {
             cascade,
             restart_identity,

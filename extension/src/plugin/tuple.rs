@@ -6,15 +6,15 @@
 //! length.
 
 use std::borrow::Cow;
-use std::ffi::{CStr, c_char};
+use std::ffi::CStr;
 use std::mem::offset_of;
 
 use pgrx::pg_sys;
-use pgrx::pg_sys::ffi::pg_guard_ffi_boundary;
 use walferry_protocol::Value;
 
 use super::failure::{Failure, Outcome};
 use super::layout::{Attribute, Layout, Step};
+use super::printing::print;
 use super::text::Converter;
 use super::varlena;
 use super::writer::{Frames, Room};
@@ -248,18 +248,6 @@ enum Pending<'a> {
     UnchangedToast,
 }
 
-/// Calls an output function and returns its C string: `OutputFunctionCall`
-/// without a guard of its own, for [`run`] guards all calls of a row at once.
-mod unguarded {
-    use pgrx::pg_sys;
-    unsafe extern "C-unwind" {
-        pub fn OutputFunctionCall(
-            function: *mut pg_sys::FmgrInfo,
-            value: pg_sys::Datum,
-        ) -> *mut std::ffi::c_char;
-    }
-}
-
 /// The text of all Text columns of a row, before any byte of it is written:
 /// output functions may read the catalogs and then fail with a concurrent
 /// abort, which must not leave half a record behind.
@@ -299,12 +287,15 @@ pub fn texts<'a>(
         }
     }
     let mut functions = Vec::with_capacity(calls.len());
+    let mut columns = Vec::with_capacity(calls.len());
     for value in &pending {
         if let Pending::Call { output } = value {
-            functions.push(&raw mut *layout.outputs[usize::from(*output)].function);
+            let output = &mut layout.outputs[usize::from(*output)];
+            functions.push(&raw mut *output.function);
+            columns.push(output.column);
         }
     }
-    let printed = run(&functions, &calls);
+    let printed = print(&functions, &calls, |index| place(columns[index]))?;
     let mut printed = printed.into_iter();
     let mut texts = Vec::with_capacity(pending.len());
     for value in pending {
@@ -329,25 +320,6 @@ pub fn texts<'a>(
         });
     }
     Ok(texts)
-}
-
-/// Runs output functions, all under one guard.
-pub fn run(functions: &[*mut pg_sys::FmgrInfo], values: &[pg_sys::Datum]) -> Vec<*mut c_char> {
-    let mut printed = vec![std::ptr::null_mut(); functions.len()];
-    let results: &mut [*mut c_char] = &mut printed;
-    // SAFETY: each function is an output function of its value's type, set up
-    // by fmgr_info_cxt; the values are datums of live tuples. The closure owns
-    // nothing that would have to be dropped when the server jumps out of it.
-    unsafe {
-        pg_guard_ffi_boundary(|| {
-            let mut index = 0;
-            while index < functions.len() {
-                results[index] = unguarded::OutputFunctionCall(functions[index], values[index]);
-                index += 1;
-            }
-        });
-    }
-    printed
 }
 
 /// A by-value attribute's datum: `fetch_att` of `src/include/access/tupmacs.h`.
