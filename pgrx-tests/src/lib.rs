@@ -6,13 +6,18 @@
 
 mod account;
 mod fault_proxy;
+pub mod frames;
 mod server;
 mod server_tree;
+mod statements;
 mod streamer;
 mod wait;
+mod walsender;
 
 pub use fault_proxy::FaultProxy;
 pub use server::{Builder, Encoding, Server, Shutdown};
 pub use server_tree::{ServerTree, checkout, target};
+pub use statements::Statements;
 pub use streamer::{Exit, Streamer, StreamerBuilder};
 pub use wait::{wait_until, wait_within};
+pub use walsender::{Received, ServerError, Walsender};
