@@ -508,3 +508,7 @@ fn reaches(wal_end: Lsn, until: Lsn) -> bool {
 fn inconsistent(what: &'static str) -> Stop {
     Stop::Failed(malformed_frame(ProtocolError::Inconsistent { what }))
 }
+
+#[cfg(test)]
+#[path = "assembler_tests.rs"]
+mod tests;
