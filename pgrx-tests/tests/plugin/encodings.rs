@@ -99,7 +99,7 @@ fn bytes_that_are_no_text_stop_or_are_escaped() {
     assert_eq!(error.code().code(), "22021");
     assert_eq!(
         error.message(),
-        "column \"x\" of table \"public\".\"t\" is not valid UTF-8"
+        "column \"x\" of type \"pg_catalog\".\"text\" of table \"public\".\"t\" is not valid UTF-8"
     );
     assert!(error.hint().unwrap().contains("invalid_text"), "{error:?}");
     let found = read(&frames_in(

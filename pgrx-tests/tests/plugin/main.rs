@@ -1,13 +1,11 @@
-//! The output plugin on real servers: what it writes for what SQL does.
+//! The output plugin on real servers: encodings, sizes, the format json,
+//! definitions of odd tables, SQL of every kind. (What it does with values,
+//! catalogs, streams and options otherwise is in `backend_*.rs`.)
 
 mod encodings;
 mod events;
+mod install;
 mod json;
 mod nasty;
-mod newer_servers;
-mod options;
 mod rows;
 mod size;
-mod streaming;
-mod transactions;
-mod walsender;

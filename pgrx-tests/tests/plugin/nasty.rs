@@ -3,7 +3,7 @@
 
 use walferry_tests::Server;
 
-use crate::events::{assert_unharmed, frames, read, try_frames_in};
+use crate::events::{assert_unharmed, frames, read};
 
 /// Kinds of DDL and DML after PostgreSQL's own regression tests, one implicit
 /// transaction each.
@@ -65,13 +65,6 @@ const STATEMENTS: &[&str] = &[
     "DROP TYPE comp2 CASCADE; DROP TYPE e CASCADE; INSERT INTO kinds (id) VALUES (77); DROP TABLE kinds",
 ];
 
-/// A type that can be written and not printed: its output function is that of
-/// enums, which has no label for its value.
-pub const TRAP: &str = "CREATE TYPE trap;
-    CREATE FUNCTION trap_in(cstring) RETURNS trap LANGUAGE internal IMMUTABLE STRICT AS 'int4in';
-    CREATE FUNCTION trap_out(trap) RETURNS cstring LANGUAGE internal IMMUTABLE STRICT AS 'enum_out';
-    CREATE TYPE trap (INPUT = trap_in, OUTPUT = trap_out, LIKE = int4)";
-
 #[test]
 fn nothing_a_superuser_can_run_harms_the_server_or_the_stream() {
     let server = Server::builder()
@@ -110,32 +103,5 @@ fn nothing_a_superuser_can_run_harms_the_server_or_the_stream() {
         serde_json::from_str::<serde_json::Value>(object)
             .unwrap_or_else(|error| panic!("{error}: {object}"));
     }
-    assert_unharmed(&server);
-}
-
-#[test]
-fn an_output_function_that_fails_ends_the_stream_with_its_own_error() {
-    let server = Server::start_default();
-    server.sql(TRAP);
-    server.sql("CREATE TABLE fine (id int); CREATE TABLE t (id int, trap trap)");
-    server.create_slot("s", "walferry");
-    server.sql(
-        "INSERT INTO fine VALUES (1); INSERT INTO t VALUES (1, '5'); INSERT INTO fine VALUES (2)",
-    );
-    for _ in 0..3 {
-        let error = try_frames_in(&server, "postgres", "s", &[]).unwrap_err();
-        assert_eq!(error.code().unwrap().code(), "22P03", "{error:?}");
-    }
-    let around = frames(&server, "s", &[("columns", "public.t(id)")]);
-    assert_eq!(
-        read(&around).lines,
-        [
-            "BEGIN",
-            "I fine(id=1)",
-            "I t(id=1)",
-            "I fine(id=2)",
-            "COMMIT"
-        ]
-    );
     assert_unharmed(&server);
 }
