@@ -13,7 +13,7 @@ use walferry_protocol::{
 
 use super::failure::{Failure, Outcome};
 use super::filter::TableFilter;
-use super::json::Names;
+use super::json_names::Names;
 use super::json_options::JsonOptions;
 use super::layout::{Attribute, Layout, Output, Step, alignment};
 use super::printing::print;

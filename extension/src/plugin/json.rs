@@ -7,20 +7,19 @@
 //! written as `\u` escapes, so that the text is valid in any encoding.
 
 use std::collections::HashSet;
-use std::fmt::Write;
 
 use pgrx::pg_sys;
-use walferry_protocol::{Lsn, RecordTag, Relation};
+use walferry_protocol::{Lsn, RecordTag};
 
 use super::change::{RowChange, Texts, pin};
 use super::decoder::Decoder;
-use super::failure::{Failure, Outcome};
-use super::json_options::JsonOptions;
+use super::failure::Outcome;
+use super::json_names::{Names, Shape};
+use super::json_text::{escape, push};
 use super::layout::Layout;
 use super::message::LogicalMessage;
 use super::relation_cache::Entry;
 use super::server;
-use super::text::Converter;
 use super::tuple::{TextValue, Tuple};
 
 /// What is the same in every object of a transaction.
@@ -33,229 +32,6 @@ pub struct Json {
     commit: String,
     /// Tables whose missing identity has been warned of.
     warned: HashSet<u32>,
-}
-
-/// How a value is written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Shape {
-    Number,
-    Bool,
-    Bytea,
-    Text,
-}
-
-struct JsonColumn {
-    /// Up to `"type":…`, the whole of the member list in `pk`.
-    head: String,
-    /// What follows the value in `columns`.
-    tail: String,
-    shape: Shape,
-    key: bool,
-}
-
-/// What of a relation's objects is the same in every row.
-pub struct Names {
-    /// `,"schema":…,"table":…`
-    table: String,
-    columns: Vec<JsonColumn>,
-    /// The member `pk`, if it is asked for.
-    primary_key: String,
-    /// Whether an index serves as replica identity.
-    identity_index: bool,
-}
-
-impl Names {
-    /// # Safety
-    /// `relation` is open, and a historic snapshot is set up.
-    pub unsafe fn read(
-        relation: pg_sys::Relation,
-        definition: &Relation,
-        options: &JsonOptions,
-        converter: Converter,
-        primary_key: &[i16],
-        identity_index: bool,
-    ) -> Outcome<Names> {
-        let ascii = !converter.server_is_utf8();
-        let mut table = String::new();
-        if options.schemas {
-            table.push_str(",\"schema\":");
-            escape(&mut table, &definition.schema, ascii);
-        }
-        table.push_str(",\"table\":");
-        escape(&mut table, &definition.name, ascii);
-        let mut columns = Vec::new();
-        let mut primary = Vec::new();
-        for column in &definition.columns {
-            let mut head = "{\"name\":".to_owned();
-            escape(&mut head, &column.name, ascii);
-            if options.types {
-                // SAFETY: as the caller promises.
-                let name = unsafe {
-                    type_name(
-                        column.type_oid,
-                        column.typmod,
-                        options.domain_data_type,
-                        converter,
-                    )?
-                };
-                head.push_str(",\"type\":");
-                escape(&mut head, &name, ascii);
-            }
-            if options.type_oids {
-                push(&mut head, format_args!(",\"typeoid\":{}", column.type_oid));
-            }
-            if primary_key.contains(&column.attnum) {
-                primary.push(format!("{head}}}"));
-            }
-            let mut tail = String::new();
-            if options.not_null {
-                push(
-                    &mut tail,
-                    format_args!(",\"optional\":{}", !column.flags.is_not_null()),
-                );
-            }
-            if options.column_positions {
-                push(&mut tail, format_args!(",\"position\":{}", column.attnum));
-            }
-            if options.default {
-                tail.push_str(",\"default\":");
-                // SAFETY: as the caller promises.
-                match unsafe { default_expression(relation, column.attnum, converter)? } {
-                    Some(text) if !column.flags.is_generated() => escape(&mut tail, &text, ascii),
-                    _ => tail.push_str("null"),
-                }
-            }
-            columns.push(JsonColumn {
-                head,
-                tail,
-                shape: match column.type_oid {
-                    16 => Shape::Bool,
-                    17 => Shape::Bytea,
-                    20 | 21 | 23 | 26 | 700 | 701 | 1700 => Shape::Number,
-                    _ => Shape::Text,
-                },
-                key: column.flags.is_key(),
-            });
-        }
-        let primary_key = if options.pk {
-            format!(",\"pk\":[{}]", primary.join(","))
-        } else {
-            String::new()
-        };
-        Ok(Names {
-            table,
-            columns,
-            primary_key,
-            identity_index,
-        })
-    }
-}
-
-/// A type as `format_type` prints it; a single quoted name without quotes.
-///
-/// # Safety
-/// A historic snapshot is set up.
-unsafe fn type_name(
-    oid: u32,
-    typmod: i32,
-    under_domain: bool,
-    converter: Converter,
-) -> Outcome<String> {
-    // SAFETY: reads the catalog, into the current memory context.
-    let name = unsafe {
-        let (mut oid, mut typmod) = (pg_sys::Oid::from(oid), typmod);
-        if under_domain && pg_sys::get_typtype(oid) as u8 == b'd' {
-            oid = pg_sys::getBaseTypeAndTypmod(oid, &mut typmod);
-        }
-        converter.c_string(
-            pg_sys::format_type_with_typemod(oid, typmod),
-            "a type's name",
-        )?
-    };
-    let inner = name
-        .strip_prefix('"')
-        .and_then(|rest| rest.strip_suffix('"'));
-    Ok(match inner {
-        Some(inner) if !inner.contains('"') => inner.to_owned(),
-        _ => name,
-    })
-}
-
-/// A column's default expression as SQL.
-///
-/// # Safety
-/// `relation` is open, and a historic snapshot is set up.
-unsafe fn default_expression(
-    relation: pg_sys::Relation,
-    attnum: i16,
-    converter: Converter,
-) -> Outcome<Option<String>> {
-    // SAFETY: an open relation's descriptor stands; its defaults are node
-    // trees, which pg_get_expr prints into the current memory context.
-    unsafe {
-        let constraints = (*(*relation).rd_att).constr;
-        if constraints.is_null() || (*constraints).num_defval == 0 {
-            return Ok(None);
-        }
-        let count = usize::from((*constraints).num_defval);
-        let defaults = std::slice::from_raw_parts((*constraints).defval, count);
-        let Some(default) = defaults.iter().find(|default| default.adnum == attnum) else {
-            return Ok(None);
-        };
-        let tree = pg_sys::cstring_to_text(default.adbin);
-        let printed = pg_sys::OidFunctionCall2Coll(
-            pg_sys::F_PG_GET_EXPR_PG_NODE_TREE_OID,
-            pg_sys::InvalidOid,
-            pg_sys::Datum::from(tree),
-            pg_sys::Datum::from((*relation).rd_id),
-        );
-        let text = pg_sys::text_to_cstring(printed.cast_mut_ptr());
-        Ok(Some(converter.c_string(text, "a column's default")?))
-    }
-}
-
-/// Writing to a String cannot fail.
-fn push(into: &mut String, text: std::fmt::Arguments<'_>) {
-    let _ = into.write_fmt(text);
-}
-
-/// A JSON string. `ascii`: nothing beyond ASCII may stand in it.
-fn escape(into: &mut String, text: &str, ascii: bool) {
-    into.push('"');
-    let mut plain = 0;
-    for (at, c) in text.char_indices() {
-        let is_plain = c >= ' ' && c != '"' && c != '\\' && (!ascii || c.is_ascii());
-        if is_plain {
-            continue;
-        }
-        append(into, &text[plain..at]);
-        plain = at + c.len_utf8();
-        match c {
-            '"' => into.push_str("\\\""),
-            '\\' => into.push_str("\\\\"),
-            '\n' => into.push_str("\\n"),
-            '\r' => into.push_str("\\r"),
-            '\t' => into.push_str("\\t"),
-            '\u{8}' => into.push_str("\\b"),
-            '\u{c}' => into.push_str("\\f"),
-            c => {
-                for unit in c.encode_utf16(&mut [0; 2]) {
-                    push(into, format_args!("\\u{unit:04x}"));
-                }
-            }
-        }
-    }
-    append(into, &text[plain..]);
-    into.push('"');
-}
-
-/// Adds text that may be large, with room for what is written around it.
-fn append(into: &mut String, text: &str) {
-    let room = text.len() + 1024;
-    if into.try_reserve(room).is_err() {
-        Failure::out_of_memory(room).raise();
-    }
-    into.push_str(text);
 }
 
 /// A number as JSON can hold it; what is none (NaN, Infinity) is null, or a
@@ -576,21 +352,6 @@ impl Decoder {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn escaped(text: &str, ascii: bool) -> String {
-        let mut out = String::new();
-        escape(&mut out, text, ascii);
-        out
-    }
-
-    #[test]
-    fn strings_are_escaped_as_the_server_does() {
-        assert_eq!(
-            escaped("a\"\\/\u{1}\t\u{7f}ü", false),
-            "\"a\\\"\\\\/\\u0001\\t\u{7f}ü\""
-        );
-        assert_eq!(escaped("ü😀", true), "\"\\u00fc\\ud83d\\ude00\"");
-    }
 
     #[test]
     fn numbers_that_json_does_not_know_are_null_or_strings() {

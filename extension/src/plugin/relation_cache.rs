@@ -10,7 +10,7 @@ use super::definition;
 use super::failure::Outcome;
 use super::filter::TableFilter;
 use super::invalidation::{Invalidation, Reader};
-use super::json::Names;
+use super::json_names::Names;
 use super::json_options::JsonOptions;
 use super::layout::Layout;
 use super::server;
