@@ -87,7 +87,7 @@ $(HEADERLESS:%=check-version-%): check-version-%: setup
 	DOCS_RS=1 RUSTC_WRAPPER=$(CURDIR)/scripts/rustc-with-bundled-bindings \
 		cargo check -p walferry-extension --no-default-features --features pg$*
 
-lint: setup ## formatting, clippy with warnings denied, licences and sources of dependencies
+lint: setup check-versions ## formatting, clippy with warnings denied, versions without headers, licences of dependencies
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets -- -D warnings
 	@if command -v cargo-deny >/dev/null; then cargo deny --offline check bans licenses sources; \
