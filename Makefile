@@ -99,8 +99,8 @@ bench: build ## output plugins and the streamer side by side (BENCH="--only bulk
 help-bench:
 	cargo run --release -p walferry-bench -- --help
 
-soak: build ## what takes long: a transaction of 5 GB, a value of 900 MB
-	WALFERRY_SOAK=1 $(TESTED) cargo test -p walferry-tests --test large_transaction -- --nocapture --test-threads=1
+soak: build ## what takes long: transactions of 5 GB, with the streamer's memory watched
+	WALFERRY_SOAK=1 $(TESTED) cargo test -p walferry-tests --test stream_memory -- --nocapture --test-threads=1
 
 demo: build ## a throw-away server, a lively workload, its events and the slot advancing (DEMO_SECONDS=30)
 	@DEMO_SECONDS=$(DEMO_SECONDS) $(TESTED) cargo run --quiet --release -p walferry-tests --bin walferry-demo

@@ -201,18 +201,14 @@ impl Streamer {
 
     /// Peak resident memory in bytes (VmHWM); panics once the streamer has ended.
     pub fn peak_memory(&self) -> u64 {
-        self.peak_memory_if_alive()
-            .expect("VmHWM of a live process")
-    }
-
-    /// As [`Streamer::peak_memory`]; none once the streamer has ended, when the kernel no longer tells.
-    pub fn peak_memory_if_alive(&self) -> Option<u64> {
-        let status = fs::read_to_string(format!("/proc/{}/status", self.pid())).ok()?;
+        let status = fs::read_to_string(format!("/proc/{}/status", self.pid()))
+            .expect("the streamer's /proc entry");
         let line = status
             .lines()
-            .find_map(|line| line.strip_prefix("VmHWM:"))?;
-        let kib: u64 = line.trim().trim_end_matches("kB").trim().parse().ok()?;
-        Some(kib * 1024)
+            .find_map(|line| line.strip_prefix("VmHWM:"))
+            .expect("VmHWM of a live process");
+        let kib = line.trim().trim_end_matches("kB").trim();
+        kib.parse::<u64>().expect("VmHWM in kB") * 1024
     }
 
     /// SIGTERM: finish what is in flight and end.
