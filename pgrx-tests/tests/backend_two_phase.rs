@@ -234,6 +234,34 @@ fn an_empty_or_filtered_prepared_transaction_is_still_announced_and_ended() {
 }
 
 #[test]
+fn a_prepared_transaction_without_any_change_disturbs_none_before_or_after_it() {
+    let server = server("64MB");
+    let mut client = server.client();
+    for round in 0..3 {
+        client
+            .each(&format!(
+                "INSERT INTO t VALUES ({round}, 'before');
+                 BEGIN; SELECT id FROM t FOR UPDATE; PREPARE TRANSACTION 'empty_{round}';
+                 INSERT INTO u VALUES ({round}, 'between'); COMMIT PREPARED 'empty_{round}'"
+            ))
+            .unwrap();
+    }
+    let capture = read(&server, TWO_PHASE);
+    // Since 18 the server tells of such a transaction, without a begin_prepare.
+    let told = server.tree().major() >= 18;
+    let mut expected = vec![Kind::Start];
+    for _ in 0..3 {
+        expected.push(Kind::Transaction);
+        expected.extend(told.then_some(Kind::Prepared));
+        expected.push(Kind::Transaction);
+        expected.extend(told.then_some(Kind::CommitPrepared));
+    }
+    let found: Vec<Kind> = capture.frames.iter().map(|frame| frame.kind).collect();
+    assert_eq!(found, expected);
+    assert_eq!(capture.lines().len(), 6);
+}
+
+#[test]
 fn ids_of_a_prepared_transaction_are_those_of_the_same_one_sent_at_its_commit() {
     let server = server("64MB");
     let mut client = server.client();

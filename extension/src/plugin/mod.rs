@@ -217,9 +217,9 @@ unsafe extern "C-unwind" fn begin_prepare(ctx: Ctx, txn: Txn) {
 }
 
 #[pg_guard]
-unsafe extern "C-unwind" fn prepare(ctx: Ctx, _txn: Txn, _lsn: pg_sys::XLogRecPtr) {
+unsafe extern "C-unwind" fn prepare(ctx: Ctx, txn: Txn, _lsn: pg_sys::XLogRecPtr) {
     // SAFETY: within this callback.
-    unsafe { with(ctx, |decoder| decoder.prepare()) }
+    unsafe { with(ctx, |decoder| decoder.prepare(txn)) }
 }
 
 #[pg_guard]

@@ -145,9 +145,18 @@ impl Decoder {
 
     /// A PREPARE is sent even when nothing in it was: the reader then knows
     /// of every transaction whose COMMIT PREPARED comes later.
-    pub fn prepare(&mut self) -> Outcome {
+    ///
+    /// # Safety
+    /// Within the prepare callback.
+    pub unsafe fn prepare(&mut self, txn: Txn) -> Outcome {
         match self.options.format {
             Format::Native => {
+                // Since 18 the server calls this for a transaction without any
+                // change too, and then without begin_prepare before it.
+                if !self.frames.is_open() {
+                    // SAFETY: as the caller promises.
+                    unsafe { self.begin_prepare(txn)? };
+                }
                 self.frames.finish(true);
             }
             // Transactions are prepared in the native format only.

@@ -100,6 +100,8 @@ pub struct Frames {
     header: Vec<u8>,
     /// What is being replayed; every frame repeats it.
     context: Context,
+    /// Whether a transaction, or a piece of one, has begun and not ended.
+    open: bool,
     /// Whether a frame of this transaction has been sent.
     begun: bool,
     /// Whether fragments of the open record have been sent.
@@ -129,6 +131,7 @@ impl Frames {
             context: Context::Message {
                 end_lsn: walferry_protocol::Lsn::INVALID,
             },
+            open: false,
             begun: false,
             fragmented: false,
             frame_size,
@@ -139,11 +142,27 @@ impl Frames {
     /// A transaction, or a piece of one, begins. `begun`: frames of it were
     /// sent before (in an earlier streamed block).
     pub fn begin(&mut self, context: Context, begun: bool) {
+        self.end_abandoned();
         self.context = context;
+        self.open = true;
         self.begun = begun;
         self.records.clear();
         self.closed = 0;
         self.fragmented = false;
+    }
+
+    /// Whether a transaction, or a piece of one, has begun and not ended.
+    pub fn is_open(&self) -> bool {
+        self.open
+    }
+
+    /// Ends a prepared transaction that the server left without a word: before
+    /// 18 it does so when a subtransaction turns out to be rolled back. Its
+    /// ROLLBACK PREPARED follows.
+    fn end_abandoned(&mut self) {
+        if self.open && matches!(self.context, Context::Prepared(_)) {
+            self.finish(true);
+        }
     }
 
     /// Opens a record: what an interrupted callback left behind is dropped.
@@ -172,6 +191,7 @@ impl Frames {
     /// Ends a transaction: its last frame goes out. Returns false, and sends
     /// nothing, when nothing of it was ever written, unless `even_if_empty`.
     pub fn finish(&mut self, even_if_empty: bool) -> bool {
+        self.open = false;
         if !self.begun && self.closed == 0 && !even_if_empty {
             return false;
         }
@@ -182,6 +202,7 @@ impl Frames {
     /// Ends a streamed block: what is gathered goes out. Returns whether any
     /// frame of the transaction has been sent so far.
     pub fn pause(&mut self) -> bool {
+        self.open = false;
         // After a concurrent abort, definitions may stand here without the
         // record that wanted them; they must not go with another transaction.
         if self.closed > 0 || !self.definitions.is_empty() {
