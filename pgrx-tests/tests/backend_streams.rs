@@ -471,8 +471,7 @@ fn event_ids_stay_the_same_under_filters_restarts_and_streaming() {
 fn the_mode_that_streams_every_change_gives_the_same_events() {
     let server = server();
     let name = match server.tree().major() {
-        16 => "logical_replication_mode",
-        17.. => "debug_logical_replication_streaming",
+        16.. => "debug_logical_replication_streaming",
         _ => return,
     };
     server.sql(&format!("ALTER SYSTEM SET {name} = 'immediate'"));

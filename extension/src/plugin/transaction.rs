@@ -87,6 +87,17 @@ unsafe fn gid(txn: Txn, converter: Converter) -> Outcome<String> {
     converter.to_utf8_anywhere(gid, || "a prepared transaction's identifier".to_owned())
 }
 
+/// Whether the server has passed over this transaction's PREPARE: before 18 it
+/// does where nothing changed any row, which is where there is no snapshot to
+/// decode with. A reader would look for rows that it was never sent.
+///
+/// # Safety
+/// `txn` is the callback's transaction.
+unsafe fn was_never_told(txn: Txn) -> bool {
+    // SAFETY: as the caller promises.
+    cfg!(not(feature = "pg18")) && unsafe { (*txn).base_snapshot }.is_null()
+}
+
 impl Decoder {
     fn begin_replay(&mut self) {
         self.pinned = false;
@@ -170,6 +181,10 @@ impl Decoder {
     /// Within the commit_prepared callback.
     pub unsafe fn commit_prepared(&mut self, txn: Txn) -> Outcome {
         // SAFETY: as the caller promises.
+        if unsafe { was_never_told(txn) } {
+            return Ok(());
+        }
+        // SAFETY: as the caller promises.
         unsafe {
             match self.options.format {
                 Format::Native => {
@@ -189,6 +204,10 @@ impl Decoder {
     /// # Safety
     /// Within the rollback_prepared callback.
     pub unsafe fn rollback_prepared(&mut self, txn: Txn, prepare_end_lsn: u64) -> Outcome {
+        // SAFETY: as the caller promises.
+        if unsafe { was_never_told(txn) } {
+            return Ok(());
+        }
         // SAFETY: as the caller promises.
         unsafe {
             match self.options.format {
