@@ -9,7 +9,8 @@ use walferry_protocol::{
     RelationKind, ReplicaIdentity, Start,
 };
 use walferry_streamer::datum::{Layout, ScalarType, Type};
-use walferry_streamer::decode::native::{RelationTable, decode_records};
+use walferry_streamer::decode::RelationTable;
+use walferry_streamer::decode::native::decode_records;
 use walferry_streamer::encode::debezium::{DebeziumJson, DebeziumOptions};
 use walferry_streamer::encode::{ByteaForm, Encode, Int8Form, JsonForm, NumericForm, ValueForms};
 use walferry_streamer::event::{Event, Transaction, Value};

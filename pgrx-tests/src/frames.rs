@@ -12,7 +12,8 @@ use postgres::Client;
 use walferry_protocol::{
     self as protocol, Context, Flags, Frame, Kind, Lsn, Prepared, Records, Start, StreamAbort,
 };
-use walferry_streamer::decode::native::{RelationTable, decode_records, transaction};
+use walferry_streamer::decode::RelationTable;
+use walferry_streamer::decode::native::{decode_records, transaction};
 use walferry_streamer::event;
 
 /// A column's value as the reader got it.

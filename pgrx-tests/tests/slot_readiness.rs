@@ -25,10 +25,12 @@ async fn connect(server: &Server) -> Connection {
         .unwrap()
 }
 
+const PLUGIN: &str = "test_decoding";
+
 fn request(name: Option<&str>) -> SlotRequest {
     SlotRequest {
         name: name.map(str::to_owned),
-        plugin: "test_decoding".to_owned(),
+        plugin: None,
         create: false,
         takeover: false,
         two_phase: false,
@@ -36,7 +38,7 @@ fn request(name: Option<&str>) -> SlotRequest {
 }
 
 fn ensured(server: &Server, request: &SlotRequest) -> Result<Ensured, Failure> {
-    block_on(async { ensure(&mut connect(server).await, request).await })
+    block_on(async { ensure(&mut connect(server).await, request, PLUGIN).await })
 }
 
 fn reader(server: &Server, slot: &str) -> Command {
@@ -77,7 +79,9 @@ fn a_temporary_slot_ends_with_its_connection() {
     let server = Server::start_default();
     block_on(async {
         let mut connection = connect(&server).await;
-        let made = ensure(&mut connection, &request(None)).await.unwrap();
+        let made = ensure(&mut connection, &request(None), PLUGIN)
+            .await
+            .unwrap();
         assert!(made.created && made.info.temporary);
         let rows = connection
             .simple_query("SELECT slot_name FROM pg_replication_slots WHERE temporary")

@@ -10,7 +10,8 @@ use walferry_protocol::{
     self as protocol, Column, ColumnFlags, Encoding, Lsn, Put, RecordTag, Records, Relation,
     RelationKind, ReplicaIdentity, Start, Value,
 };
-use walferry_streamer::decode::native::{RelationTable, decode_records};
+use walferry_streamer::decode::RelationTable;
+use walferry_streamer::decode::native::decode_records;
 use walferry_streamer::encode::Encode;
 use walferry_streamer::encode::debezium::{DebeziumJson, DebeziumOptions};
 use walferry_streamer::event::{Event, Transaction};

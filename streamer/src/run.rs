@@ -59,12 +59,21 @@ async fn stream(options: RunOptions) -> Result<()> {
     let ended = loop {
         let rhythm = rhythm(&options, &upstream);
         let identity = upstream.identity.clone();
+        let output = upstream.output();
         let failure = match upstream.start(parts.ledger.flush_lsn(), &options).await {
             Ok((reader, writer)) => {
                 backoff.connected();
                 let outcome;
-                (delivery, outcome) =
-                    session::run(&parts, delivery, reader, writer, rhythm, stop.clone()).await?;
+                (delivery, outcome) = session::run(
+                    &parts,
+                    delivery,
+                    output,
+                    reader,
+                    writer,
+                    rhythm,
+                    stop.clone(),
+                )
+                .await?;
                 match outcome {
                     Outcome::Stopped | Outcome::ReachedUntil => break Ok(()),
                     Outcome::Failed(failure) => failure,

@@ -7,7 +7,8 @@ use walferry_protocol::{
     self as protocol, Column, ColumnFlags, Context, Encoding, Flags, Frame, Lsn, OldRow, Origin,
     Put, RecordTag, Relation, RelationKind, ReplicaIdentity, Root, Start, Truncate, Value,
 };
-use walferry_streamer::decode::native::{RelationTable, decode_records, transaction};
+use walferry_streamer::decode::RelationTable;
+use walferry_streamer::decode::native::{decode_records, transaction};
 use walferry_streamer::encode::debezium::{DebeziumJson, DebeziumOptions};
 use walferry_streamer::encode::{ByteaForm, Encode, Int8Form, JsonForm, NumericForm, ValueForms};
 use walferry_streamer::error::Result;

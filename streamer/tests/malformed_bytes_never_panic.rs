@@ -11,7 +11,8 @@ use walferry_protocol::{
     Records, Relation, RelationKind, ReplicaIdentity, Start,
 };
 use walferry_streamer::datum::{Layout, ScalarType, Type, pglz, varlena};
-use walferry_streamer::decode::native::{RelationTable, decode_records};
+use walferry_streamer::decode::RelationTable;
+use walferry_streamer::decode::native::decode_records;
 use walferry_streamer::encode::Encode;
 use walferry_streamer::encode::debezium::{DebeziumJson, DebeziumOptions};
 use walferry_streamer::event::{Event, Transaction, Value};

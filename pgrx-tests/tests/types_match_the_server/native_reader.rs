@@ -7,7 +7,8 @@ use postgres::Client;
 use walferry_protocol::{
     Change, Compression, Context, Flags, Frame, Records, Start, Value as Wire,
 };
-use walferry_streamer::decode::native::{RelationTable, decode_records, transaction};
+use walferry_streamer::decode::RelationTable;
+use walferry_streamer::decode::native::{decode_records, transaction};
 use walferry_streamer::event::Event;
 
 /// How values of inserted rows travelled.

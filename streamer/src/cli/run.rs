@@ -13,11 +13,9 @@ use crate::config::Overridden;
 use crate::encode::{ByteaForm, Int8Form, JsonForm, NumericForm, ValueForms};
 use crate::error::{Failure, Result};
 use crate::sink;
+use crate::source::plugin;
 use crate::source::slot::{self, SlotRequest};
 use crate::source::table_filter::TableFilter;
-
-/// The output plugin this version reads.
-const PLUGIN: &str = "walferry";
 
 // What neither flags nor files say.
 const MEMORY_LIMIT: u64 = 128 << 20;
@@ -354,7 +352,7 @@ impl RunArguments {
             further_plugin_options: self.further_plugin_options()?,
             slot: SlotRequest {
                 name: self.slot,
-                plugin: PLUGIN.to_owned(),
+                plugin: Some(plugin::Plugin::Walferry),
                 create: self.create_slot,
                 takeover: self.takeover,
                 two_phase: self.two_phase,

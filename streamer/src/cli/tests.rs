@@ -1,4 +1,5 @@
 use super::*;
+use crate::source::plugin::Plugin;
 use clap::Parser;
 
 fn options(arguments: &str) -> Result<RunOptions> {
@@ -20,7 +21,7 @@ fn the_command_line_is_consistent() {
 fn a_source_and_a_sink_are_enough() {
     let options = options("--sink stdout").unwrap();
     assert_eq!(options.slot.name, None);
-    assert_eq!(options.slot.plugin, "walferry");
+    assert_eq!(options.slot.plugin, Some(Plugin::Walferry));
     assert!(options.streaming && !options.slot.two_phase);
     assert!(!options.accept_missing_identity);
 }

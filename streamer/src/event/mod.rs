@@ -38,6 +38,19 @@ pub struct Transaction {
     pub origin: Option<Origin>,
 }
 
+impl Transaction {
+    /// Of a logical message outside any transaction.
+    pub fn of_message(end_lsn: Lsn) -> Self {
+        Transaction {
+            xid: 0,
+            commit_lsn: end_lsn,
+            end_lsn,
+            commit_time_us: 0,
+            origin: None,
+        }
+    }
+}
+
 #[derive(Debug)]
 pub enum Change<'a> {
     Insert {

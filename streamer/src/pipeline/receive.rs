@@ -39,11 +39,16 @@ pub async fn run(
                 );
             };
             match next {
-                ServerMessage::XLogData { wal_end, data, .. } => {
+                ServerMessage::XLogData {
+                    start,
+                    wal_end,
+                    data,
+                    ..
+                } => {
                     progress.server_is_at(wal_end);
                     progress.received.fetch_add(data.len() as u64, Relaxed);
                     bytes += data.len();
-                    batch.push(Received::Frame(data));
+                    batch.push(Received::Frame { start, bytes: data });
                 }
                 ServerMessage::Keepalive {
                     wal_end,

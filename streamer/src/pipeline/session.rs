@@ -9,7 +9,7 @@ use crossbeam_channel::bounded;
 use tokio::sync::{mpsc, oneshot, watch};
 use walferry_protocol::Lsn;
 
-use super::assembler::{Assembler, End};
+use super::assembler::{Assembler, Course, End, Output};
 use super::budget::Budget;
 use super::deliver::Delivery;
 use super::dispatch::Dispatch;
@@ -57,6 +57,7 @@ pub enum Outcome {
 pub async fn run(
     parts: &Parts,
     delivery: Delivery,
+    output: Output,
     mut reader: ReplicationReader,
     writer: ReplicationWriter,
     rhythm: Rhythm,
@@ -71,7 +72,7 @@ pub async fn run(
     ));
     // Small: a batch is up to 128 kB or one large frame.
     let (batches, input) = mpsc::channel(16);
-    let mut threads = Threads::start(parts, delivery, input)?;
+    let mut threads = Threads::start(parts, delivery, output, input)?;
     let mut feedback_ended = None;
     let ended = tokio::select! {
         received = receive::run(&mut reader, batches, &asks, &parts.progress) => received.err(),
@@ -137,6 +138,7 @@ impl Threads {
     fn start(
         parts: &Parts,
         delivery: Delivery,
+        output: Output,
         input: mpsc::Receiver<Vec<super::assembler::Received>>,
     ) -> Result<Self> {
         let workers = parts.workers.max(1);
@@ -147,7 +149,7 @@ impl Threads {
         // transactions in progress; the rest is what jobs grow by before
         // their size is known, and the sockets'.
         let budget = Budget::new(parts.memory_limit / 2);
-        let assembler = Assembler::new(
+        let course = Course::new(
             Dispatch::new(jobs_in, outputs_in.clone(), budget),
             Streamed::new(parts.memory_limit / 4, Arc::clone(&parts.spill)),
             Arc::clone(&parts.prepared),
@@ -155,6 +157,7 @@ impl Threads {
             parts.until,
             parts.system_identifier,
         );
+        let assembler = Assembler::new(course, output);
         let mut handles = Vec::with_capacity(workers);
         for number in 0..workers {
             let (jobs, outputs) = (jobs.clone(), outputs_in.clone());

@@ -4,10 +4,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use crossbeam_channel::{Receiver, Sender};
-use walferry_protocol::Records;
 
 use super::dispatch::{Boundary, Encoded, Job, Output, Piece};
-use crate::decode::native::decode_records;
 use crate::encode::Encode;
 use crate::error::{Failure, Result};
 
@@ -79,16 +77,8 @@ fn encode_piece(piece: &Piece, encoder: &dyn Encode, encoded: &mut Encoded) -> R
         return Ok(());
     }
     let (bytes, events) = (&mut encoded.bytes, &mut encoded.events);
-    decode_records(
-        Records::new(&piece.records, piece.streamed),
-        &piece.dialect.relations,
-        &piece.dialect.start,
-        &piece.transaction,
-        piece.transactional,
-        &piece.aborted,
-        &mut |event| {
-            *events += 1;
-            encoder.encode(event, bytes)
-        },
-    )
+    piece.dialect.decode(piece, &mut |event| {
+        *events += 1;
+        encoder.encode(event, bytes)
+    })
 }

@@ -6,8 +6,10 @@ use walferry_protocol::Lsn;
 
 use crate::cli::RunOptions;
 use crate::error::Result;
+use crate::pipeline::assembler::Output;
 use crate::source::connection::{Connection, Replication};
 use crate::source::identity::{judge, tables_without_usable_identity};
+use crate::source::plugin::Plugin;
 use crate::source::replication::{
     ReplicationReader, ReplicationWriter, identify_system, start_replication,
 };
@@ -20,6 +22,7 @@ pub struct Upstream {
     connection: Connection,
     pub identity: Identity,
     slot: SlotInfo,
+    plugin: Plugin,
     /// `None` when the server has none.
     pub wal_sender_timeout: Option<Duration>,
 }
@@ -34,7 +37,8 @@ impl Upstream {
             let tables = tables_without_usable_identity(&mut connection, &options.tables).await?;
             judge(&tables, options.accept_missing_identity)?;
         }
-        let slot = slot::ensure(&mut connection, &options.slot).await?;
+        let plugin = options.slot.plugin.unwrap_or(Plugin::Walferry);
+        let slot = slot::ensure(&mut connection, &options.slot, plugin.name()).await?;
         let wal_sender_timeout = wal_sender_timeout(&mut connection).await?;
         Ok(Upstream {
             connection,
@@ -43,9 +47,10 @@ impl Upstream {
                 timeline: system.timeline,
                 database: system.database,
                 slot: slot.info.name.clone(),
-                plugin: options.slot.plugin.clone(),
+                plugin: plugin.name().to_owned(),
             },
             slot: slot.info,
+            plugin,
             wal_sender_timeout,
         })
     }
@@ -82,6 +87,13 @@ impl Upstream {
         let command = format!("TIMELINE_HISTORY {}", self.identity.timeline);
         let rows = self.connection.simple_query(&command).await?;
         Ok(rows.first().and_then(|row| row.at(1)).map(str::to_owned))
+    }
+
+    /// Whose output the stream will carry.
+    pub fn output(&self) -> Output {
+        match self.plugin {
+            Plugin::Walferry | Plugin::Wal2json | Plugin::Pgoutput => Output::Native,
+        }
     }
 
     /// Begins to read the slot from `position` on.

@@ -9,6 +9,7 @@
 pub mod connection;
 pub mod conninfo;
 pub mod identity;
+pub mod plugin;
 pub mod replication;
 pub mod report;
 pub mod secret;

@@ -211,6 +211,7 @@ impl PreparedStore {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::decode::native::Native;
     use walferry_protocol::{
         Context, Flags, Frame, Message, RecordTag, Start, close_record, encode_frame,
         encode_message, open_change,
@@ -240,7 +241,7 @@ mod tests {
         };
         let frame = encode_frame(&Context::Start(start.clone()), Flags(0), &[], &[]);
         assert!(Frame::decode(&frame).is_ok());
-        Dialect::new(start, &frame)
+        Dialect::Native(Native::new(start, &frame))
     }
 
     fn prepared(gid: &str) -> Prepared {
@@ -280,8 +281,8 @@ mod tests {
     fn put(store: &PreparedStore, prepared: &Prepared) {
         let dialect = dialect();
         let mut writer = store.begin(&dialect, prepared).unwrap();
-        writer.records(&record(b"one"), true).unwrap();
-        writer.records(&record(b"two"), true).unwrap();
+        writer.records(&dialect, &record(b"one"), true).unwrap();
+        writer.records(&dialect, &record(b"two"), true).unwrap();
         let aborted = HashSet::from([78]);
         store.finish(writer, &dialect, prepared, &aborted).unwrap();
     }
@@ -296,7 +297,7 @@ mod tests {
         let mut reader = again.open_for_commit(&key, Lsn(300)).unwrap();
         assert_eq!(reader.head.prepared, prepared("g"));
         assert_eq!(reader.aborted, HashSet::from([78]));
-        assert_eq!(reader.dialect.start, dialect().start);
+        assert_eq!(reader.dialect.sender(), dialect().sender());
         for text in [b"one", b"two"] {
             let (records, streamed) = reader.next_records().unwrap().unwrap();
             assert!(streamed);

@@ -11,7 +11,7 @@
 //!     28     4  0
 //!     32        the body: sections, each a u64 length and its bytes
 //! ```
-//! Sections: identity (JSON), Start frame, Prepared frame (its context), then
+//! Sections: identity (JSON), sender (a native Start frame), Prepared frame (its context), then
 //! record sections up to one of length 0, then definitions, then the xids of
 //! aborted subtransactions (u32 each). One byte before each record section
 //! says whether its records are streamed ones.
@@ -24,9 +24,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use walferry_protocol::{
-    Change, Context, Cursor, Flags, Frame, Lsn, Prepared, Records, Relation, encode_frame,
-};
+use walferry_protocol::{Context, Cursor, Flags, Frame, Lsn, Prepared, Relation, encode_frame};
 
 use super::Dialect;
 use crate::decode::native::malformed_frame;
@@ -94,28 +92,18 @@ impl Writer {
         let identity =
             serde_json::to_vec(identity).map_err(|e| cannot(&writer.path, &Error::from(e)))?;
         writer.section(&identity)?;
-        writer.section(&dialect.start_frame)?;
+        writer.section(&dialect.sender())?;
         let context = Context::Prepared(prepared.clone());
         writer.section(&encode_frame(&context, Flags(0), &[], &[]))?;
         Ok(writer)
     }
 
     /// Takes whole records, as they stand in a frame.
-    pub fn records(&mut self, records: &[u8], streamed: bool) -> Result<()> {
+    pub fn records(&mut self, dialect: &Dialect, records: &[u8], streamed: bool) -> Result<()> {
         if records.is_empty() {
             return Ok(());
         }
-        for record in Records::new(records, streamed) {
-            match record.map_err(malformed_frame)?.change {
-                Change::Insert { relation, .. }
-                | Change::Update { relation, .. }
-                | Change::Delete { relation, .. } => {
-                    self.numbers.insert(relation);
-                }
-                Change::Truncate(truncate) => self.numbers.extend(truncate.relations),
-                Change::Message(_) => {}
-            }
-        }
+        dialect.named(records, streamed, &mut self.numbers)?;
         self.raw(&(records.len() as u64).to_le_bytes())?;
         self.raw(&[u8::from(streamed)])?;
         self.raw(records)
@@ -132,7 +120,7 @@ impl Writer {
         self.raw(&0u64.to_le_bytes())?;
         let mut definitions = Vec::new();
         dialect
-            .relations
+            .relations()
             .encode(std::mem::take(&mut self.numbers), &mut definitions)
             .map_err(|number| {
                 Failure::definite("a row came before its relation's definition")
@@ -220,7 +208,7 @@ impl Reader {
         let header = read_header(path, &mut input)?;
         let head = |input: &mut BufReader<File>| -> std::io::Result<_> {
             let identity = read_section(input, header.length)?;
-            let _start = read_section(input, header.length)?;
+            let _sender = read_section(input, header.length)?;
             Ok((identity, read_section(input, header.length)?))
         };
         let (identity, context) = head(&mut input).map_err(|e| damaged(path, &e.to_string()))?;
@@ -240,18 +228,15 @@ impl Reader {
         input.seek(SeekFrom::Start(HEADER)).map_err(bad)?;
         let limit = header.length;
         let identity = read_section(&mut input, limit).map_err(bad)?;
-        let start_frame = read_section(&mut input, limit).map_err(bad)?;
+        let sender = read_section(&mut input, limit).map_err(bad)?;
         let context = read_section(&mut input, limit).map_err(bad)?;
         let head = Head {
             finished: header.finished,
             identity: read_identity(path, &identity)?,
             prepared: read_prepared(path, &context)?,
         };
-        let frame = Frame::decode(&start_frame).map_err(|e| damaged(path, &e.to_string()))?;
-        let Context::Start(start) = frame.context else {
-            return Err(damaged(path, "its start frame is another frame"));
-        };
-        let dialect = Dialect::new(start, &start_frame);
+        let dialect = Dialect::restore(&head.identity.plugin, &sender)
+            .map_err(|failure| damaged(path, &failure.to_string()))?;
         let first = input.stream_position().map_err(bad)?;
         loop {
             let length = read_u64(&mut input).map_err(bad)?;
@@ -266,7 +251,7 @@ impl Reader {
         while !cursor.is_empty() {
             let definition =
                 Relation::decode(&mut cursor).map_err(|e| damaged(path, &e.to_string()))?;
-            dialect.relations.insert(definition);
+            dialect.relations().insert(definition);
         }
         let aborted = read_section(&mut input, limit).map_err(bad)?;
         let aborted = aborted

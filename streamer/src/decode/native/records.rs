@@ -5,8 +5,9 @@ use std::sync::Arc;
 
 use walferry_protocol::{self as protocol, Lsn, OldRow, Records, Row, Start};
 
-use super::{HINT, RelationTable, malformed_frame, value};
+use super::{HINT, malformed_frame, value};
 use crate::datum::Layout;
+use crate::decode::RelationTable;
 use crate::error::{Failure, Result};
 use crate::event::{Change, Event, Image, OldImage, Relation, Transaction, Value};
 

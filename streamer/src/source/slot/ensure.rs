@@ -7,6 +7,7 @@ use tokio::time::Instant;
 use super::{NewSlot, SlotInfo, create, find, get, missing, terminate_reader, verdict};
 use crate::error::{Failure, Result};
 use crate::source::connection::Connection;
+use crate::source::plugin::Plugin;
 
 /// How much longer than `wal_sender_timeout` a slot's reader is waited for.
 const GRACE: Duration = Duration::from_secs(5);
@@ -21,8 +22,8 @@ const POLL: Duration = Duration::from_millis(500);
 pub struct SlotRequest {
     /// `None`: a temporary slot that ends with the connection.
     pub name: Option<String>,
-    /// The output plugin the slot must have.
-    pub plugin: String,
+    /// The output plugin the slot must have; `None`: whichever suits the source.
+    pub plugin: Option<Plugin>,
     /// Make the slot when it is missing.
     pub create: bool,
     /// End the process that reads the slot instead of waiting for it.
@@ -40,14 +41,18 @@ pub struct Ensured {
     pub created: bool,
 }
 
-/// Finds or makes the slot on a [`crate::source::connection::Replication::Database`]
+/// Finds or makes the slot of `plugin` on a [`crate::source::connection::Replication::Database`]
 /// connection, and waits while another process still reads it: after a crash
 /// or a cut the server needs `wal_sender_timeout` to notice that we are gone.
 ///
 /// # Errors
 /// Definite: the slot is missing and may not be made, belongs to another
 /// plugin or database, is lost, or somebody who is alive reads it.
-pub async fn ensure(connection: &mut Connection, request: &SlotRequest) -> Result<Ensured> {
+pub async fn ensure(
+    connection: &mut Connection,
+    request: &SlotRequest,
+    plugin: &str,
+) -> Result<Ensured> {
     let name = match &request.name {
         Some(name) => name.clone(),
         // One per connection: the process id is unique among the living.
@@ -56,7 +61,7 @@ pub async fn ensure(connection: &mut Connection, request: &SlotRequest) -> Resul
     if request.name.is_some()
         && let Some(info) = find(connection, &name).await?
     {
-        check(&info, request, &connection.conninfo().dbname)?;
+        check(&info, plugin, &connection.conninfo().dbname)?;
         let info = wait_until_free(connection, info, request.takeover).await?;
         return Ok(Ensured {
             info,
@@ -68,7 +73,7 @@ pub async fn ensure(connection: &mut Connection, request: &SlotRequest) -> Resul
     }
     let slot = NewSlot {
         name: name.clone(),
-        plugin: request.plugin.clone(),
+        plugin: plugin.to_owned(),
         temporary: request.name.is_none(),
         two_phase: request.two_phase,
         failover: false,
@@ -88,7 +93,7 @@ pub async fn ensure(connection: &mut Connection, request: &SlotRequest) -> Resul
 }
 
 /// Whether the slot is one that this run can read at all.
-fn check(info: &SlotInfo, request: &SlotRequest, dbname: &str) -> Result<()> {
+fn check(info: &SlotInfo, wanted: &str, dbname: &str) -> Result<()> {
     let name = &info.name;
     let Some(plugin) = &info.plugin else {
         return Err(
@@ -96,14 +101,12 @@ fn check(info: &SlotInfo, request: &SlotRequest, dbname: &str) -> Result<()> {
                 .hint("choose another name; --create-slot makes a logical one"),
         );
     };
-    if *plugin != request.plugin {
+    if plugin != wanted {
         return Err(Failure::definite(format!(
-            "slot \"{name}\" belongs to plugin {plugin}, not {}",
-            request.plugin
+            "slot \"{name}\" belongs to plugin {plugin}, not {wanted}"
         ))
         .hint(format!(
-            "choose another slot (--slot NAME --create-slot), or if nobody needs this one: walferry slot drop {name}, then walferry slot create {name} --plugin {}",
-            request.plugin
+            "choose another slot (--slot NAME --create-slot), or if nobody needs this one: walferry slot drop {name}, then walferry slot create {name} --plugin {wanted}"
         )));
     }
     if let Some(database) = info

@@ -4,24 +4,27 @@ use walferry_protocol::{
     encode_message, open_change,
 };
 
-use super::super::budget::Budget;
-use super::super::dispatch::{Job, Output};
+use tokio::sync::mpsc;
+
+use super::super::{Assembler, Course, End, Output, Received, reaches};
 use super::*;
 use crate::ledger::Ledger;
+use crate::pipeline::budget::Budget;
+use crate::pipeline::dispatch::{self, Dispatch, Job};
 use crate::state::Identity;
+use crate::transaction::prepared::PreparedStore;
 use crate::transaction::spool::SpillDir;
+use crate::transaction::streamed::Streamed;
 
 const FIRST: u16 = Flags::FIRST;
 const LAST: u16 = Flags::LAST;
 const SYSTEM: u64 = 77;
 
 fn frame(context: &Context, flags: u16, records: &[u8]) -> Received {
-    Received::Frame(Bytes::from(encode_frame(
-        context,
-        Flags(flags),
-        &[],
-        records,
-    )))
+    Received::Frame {
+        start: Lsn(0),
+        bytes: Bytes::from(encode_frame(context, Flags(flags), &[], records)),
+    }
 }
 
 fn start(system_identifier: u64) -> Received {
@@ -92,7 +95,7 @@ fn assemble(delivered: u64, until: Option<u64>, received: Vec<Received>) -> (Vec
     };
     let ledger = Arc::new(Ledger::new(Lsn(delivered)));
     let prepared = PreparedStore::open(None, folder.path(), &identity, Lsn(delivered), ledger);
-    let assembler = Assembler::new(
+    let course = Course::new(
         Dispatch::new(jobs_in, outputs_in, Budget::new(1 << 20)),
         Streamed::new(1 << 20, spill),
         Arc::new(prepared.unwrap()),
@@ -100,6 +103,7 @@ fn assemble(delivered: u64, until: Option<u64>, received: Vec<Received>) -> (Vec
         until.map(Lsn),
         SYSTEM,
     );
+    let assembler = Assembler::new(course, Output::Native);
     let (batches, input) = mpsc::channel(received.len() + 1);
     for one in received {
         batches.try_send(vec![one]).unwrap();
@@ -109,7 +113,7 @@ fn assemble(delivered: u64, until: Option<u64>, received: Vec<Received>) -> (Vec
     (in_order(&jobs, &outputs), end)
 }
 
-fn in_order(jobs: &Receiver<Job>, outputs: &Receiver<(u64, Output)>) -> Vec<String> {
+fn in_order(jobs: &Receiver<Job>, outputs: &Receiver<(u64, dispatch::Output)>) -> Vec<String> {
     let mut numbered: Vec<(u64, Vec<String>)> = Vec::new();
     for job in jobs {
         let pieces = job.pieces.iter().map(|piece| {
@@ -121,9 +125,9 @@ fn in_order(jobs: &Receiver<Job>, outputs: &Receiver<(u64, Output)>) -> Vec<Stri
     }
     for (number, output) in outputs {
         let text = match output {
-            Output::Mark(mark) => format!("={}", mark.position.0),
-            Output::Failed(failure) => format!("{failure}"),
-            Output::Events(_) => unreachable!("only workers make events"),
+            dispatch::Output::Mark(mark) => format!("={}", mark.position.0),
+            dispatch::Output::Failed(failure) => format!("{failure}"),
+            dispatch::Output::Events(_) => unreachable!("only workers make events"),
         };
         numbered.push((number, vec![text]));
     }
@@ -226,7 +230,10 @@ fn streamed_pieces_are_given_out_at_their_commit_and_not_after_an_abort() {
 #[test]
 fn a_frame_that_does_not_fit_stops_the_stream_at_its_place() {
     let cut = |received: Received, at: usize| match received {
-        Received::Frame(bytes) => Received::Frame(bytes.slice(..at)),
+        Received::Frame { start, bytes } => Received::Frame {
+            start,
+            bytes: bytes.slice(..at),
+        },
         other => other,
     };
     let bad = [

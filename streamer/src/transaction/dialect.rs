@@ -1,0 +1,67 @@
+//! Which plugin's records a piece holds, and what reading them takes.
+
+use std::collections::BTreeSet;
+
+use crate::decode::RelationTable;
+use crate::decode::native::Native;
+use crate::error::{Failure, Result};
+use crate::event::Event;
+use crate::pipeline::dispatch::Piece;
+use crate::source::plugin::Plugin;
+
+/// What records need to be read: who sent them, and the definitions that they
+/// name by number. One a connection, and one a stored prepared transaction.
+#[derive(Debug)]
+pub enum Dialect {
+    Native(Native),
+}
+
+impl Dialect {
+    /// The definitions that records name by number.
+    pub fn relations(&self) -> &RelationTable {
+        match self {
+            Dialect::Native(native) => &native.relations,
+        }
+    }
+
+    /// Decodes a piece's records and hands each event to `each`, in order.
+    #[inline]
+    pub fn decode(
+        &self,
+        piece: &Piece,
+        each: &mut dyn FnMut(&Event<'_>) -> Result<()>,
+    ) -> Result<()> {
+        match self {
+            Dialect::Native(native) => native.decode(piece, each),
+        }
+    }
+
+    /// Adds the numbers of the definitions that `records` name. `streamed`:
+    /// whether each record carries its subtransaction's xid.
+    pub fn named(&self, records: &[u8], streamed: bool, numbers: &mut BTreeSet<u32>) -> Result<()> {
+        match self {
+            Dialect::Native(_) => Native::named(records, streamed, numbers),
+        }
+    }
+
+    /// Who sent the records, for a store that outlives the connection; the
+    /// definitions are not in it. [`Dialect::restore`] reads it.
+    pub fn sender(&self) -> Vec<u8> {
+        match self {
+            Dialect::Native(native) => native.start_frame.clone(),
+        }
+    }
+
+    /// The dialect of a slot's plugin from what [`Dialect::sender`] gave.
+    ///
+    /// # Errors
+    /// Definite, when the bytes are no such thing.
+    pub fn restore(plugin: &str, sender: &[u8]) -> Result<Self> {
+        match Plugin::from_name(plugin) {
+            Some(Plugin::Walferry) => Native::restore(sender).map(Dialect::Native),
+            _ => Err(Failure::definite(format!(
+                "plugin {plugin} has no prepared transactions"
+            ))),
+        }
+    }
+}
