@@ -2,10 +2,12 @@
 //!
 //! [`conninfo`] says where the server is and who we are there, [`connection`]
 //! speaks to it, [`slot`] finds or makes the replication slot, [`replication`]
-//! reads it, and [`identity`] tells which tables can't name their old rows.
+//! reads it, [`catalog`] tells what a plugin's rows leave out, and [`identity`]
+//! which tables can't name their old rows.
 //! [`report`] turns what the server refuses into a [`crate::error::Failure`]
 //! with its cure.
 
+pub mod catalog;
 pub mod connection;
 pub mod conninfo;
 pub mod identity;
