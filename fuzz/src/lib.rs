@@ -127,7 +127,7 @@ fn column(oid: u32) -> Column {
         type_name: "t".into(),
         typmod: -1,
         base_type_oid: oid,
-        encoding: Encoding::Raw,
+        encoding: Encoding::Raw(Type::from_oid(oid).storage()),
         flags: ColumnFlags(0),
     }
 }

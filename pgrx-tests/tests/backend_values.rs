@@ -88,9 +88,8 @@ fn every_kind_of_value_arrives_as_the_server_prints_it() {
     assert_eq!(mood("am"), ("a", "mood"));
     assert_eq!(mood("bm"), ("b", "mood"));
     let ints2 = columns.iter().find(|column| column.name == "di2").unwrap();
-    assert_eq!(
-        (ints2.base_type_oid, ints2.encoding),
-        (1007, ValueEncoding::Raw),
+    assert!(
+        ints2.base_type_oid == 1007 && matches!(ints2.encoding, ValueEncoding::Raw(_)),
         "a domain over a domain over int[]"
     );
     assert!(columns.last().unwrap().flags.is_generated());

@@ -19,6 +19,7 @@ mod cursor;
 mod frame;
 mod record;
 mod relation;
+mod tuple;
 mod value;
 mod version;
 
@@ -33,7 +34,9 @@ pub use record::{
 };
 pub use relation::{
     Column, ColumnFlags, Encoding, MAX_COLUMNS, Relation, RelationKind, ReplicaIdentity, Root,
+    Storage,
 };
+pub use tuple::{HeapTuple, encode_tuple, tuple_head};
 pub use value::{Compression, Row, Value, encode_value};
 pub use version::{PROTOCOL_VERSION, SUPPORTED_VERSIONS, VersionRange};
 

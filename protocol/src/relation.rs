@@ -64,12 +64,23 @@ pub struct Column {
 
 /// How the plugin sends the column's values (nulls and marks apart).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u8)]
 pub enum Encoding {
     /// As the type's output function printed it, under the pinned settings.
-    Text = 0,
+    Text,
     /// The datum's bytes, of the type `base_type_oid`.
-    Raw = 1,
+    Raw(Storage),
+}
+
+const TEXT: u8 = 0;
+const RAW: u8 = 1;
+
+/// How a heap tuple holds the column's values.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Storage {
+    /// `pg_attribute.attlen`: bytes, or [`Storage::VARLENA`].
+    pub length: i16,
+    /// `pg_attribute.attalign` in bytes: 1, 2, 4 or 8.
+    pub align: u8,
 }
 
 /// What is known of a column. Unknown bits are refused.
@@ -267,7 +278,13 @@ impl Column {
         out.put_string(&self.type_name);
         out.put_u32(self.typmod as u32);
         out.put_u32(self.base_type_oid);
-        out.put_u8(self.encoding as u8);
+        match self.encoding {
+            Encoding::Text => out.put_u8(TEXT),
+            Encoding::Raw(storage) => {
+                out.put_u8(RAW);
+                storage.encode(out);
+            }
+        }
         out.put_u8(self.flags.0);
     }
 
@@ -280,8 +297,8 @@ impl Column {
         let typmod = input.u32("typmod")? as i32;
         let base_type_oid = input.u32("base type oid")?;
         let encoding = match input.u8("column encoding")? {
-            0 => Encoding::Text,
-            1 => Encoding::Raw,
+            TEXT => Encoding::Text,
+            RAW => Encoding::Raw(Storage::decode(input)?),
             found => {
                 return Err(ProtocolError::Unknown {
                     what: "column encoding",

@@ -1,7 +1,8 @@
 //! One column's value, and a row of them. Values describe themselves, so that
 //! a row can be stepped over without its relation.
 
-use crate::{Cursor, ProtocolError, Put};
+use crate::tuple::{HeapTuple, Walk};
+use crate::{Column, Cursor, ProtocolError, Put};
 
 /// How a compressed datum was compressed (`ToastCompressionId`,
 /// `src/include/access/toast_compression.h`).
@@ -10,6 +11,19 @@ use crate::{Cursor, ProtocolError, Put};
 pub enum Compression {
     Pglz = 0,
     Lz4 = 1,
+}
+
+impl Compression {
+    pub(crate) fn decode(method: u8) -> Result<Self, ProtocolError> {
+        match method {
+            0 => Ok(Compression::Pglz),
+            1 => Ok(Compression::Lz4),
+            found => Err(ProtocolError::Unknown {
+                what: "compression method",
+                found: found.into(),
+            }),
+        }
+    }
 }
 
 /// A column's value as the plugin saw it.
@@ -99,16 +113,7 @@ pub(crate) fn decode_value<'a>(input: &mut Cursor<'a>) -> Result<Value<'a>, Prot
         tag::TEXT_SHORT => Value::Text(short_bytes(input)?),
         tag::TEXT_LONG => Value::Text(long_bytes(input)?),
         tag::COMPRESSED => {
-            let method = match input.u8("compression method")? {
-                0 => Compression::Pglz,
-                1 => Compression::Lz4,
-                found => {
-                    return Err(ProtocolError::Unknown {
-                        what: "compression method",
-                        found: found.into(),
-                    });
-                }
-            };
+            let method = Compression::decode(input.u8("compression method")?)?;
             let raw_size = input.u32("raw size")?;
             if u64::from(raw_size) > MAX_DATUM {
                 return Err(ProtocolError::TooLarge {
@@ -150,53 +155,115 @@ fn long_bytes<'a>(input: &mut Cursor<'a>) -> Result<&'a [u8], ProtocolError> {
 #[derive(Clone, Copy, Debug)]
 pub struct Row<'a> {
     columns: u16,
-    values: &'a [u8],
+    form: Form<'a>,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Form<'a> {
+    /// One after the other, each with its tag.
+    Values(&'a [u8]),
+    Tuple(HeapTuple<'a>),
 }
 
 impl<'a> Row<'a> {
-    /// Reads a row (`u16` column count, then the values) by stepping over it.
+    /// Reads a row (`u16` column count, then the values or the tuple) by
+    /// stepping over it.
     pub(crate) fn decode(input: &mut Cursor<'a>) -> Result<Self, ProtocolError> {
-        let columns = input.u16("column count")?;
+        let count = input.u16("column count")?;
+        if let Some(row) = Self::tuple(count, input)? {
+            return Ok(row);
+        }
         let values = input.rest();
-        for _ in 0..columns {
+        for _ in 0..count {
             decode_value(input)?;
         }
         Ok(Row {
-            columns,
-            values: &values[..values.len() - input.rest().len()],
+            columns: count,
+            form: Form::Values(&values[..values.len() - input.rest().len()]),
         })
     }
 
     /// The row that ends the input: it takes all that is left, unread. What is
     /// wrong with it shows when its values are read.
+    #[inline]
     pub(crate) fn decode_last(input: &mut Cursor<'a>) -> Result<Self, ProtocolError> {
-        let columns = input.u16("column count")?;
+        let count = input.u16("column count")?;
+        if let Some(row) = Self::tuple(count, input)? {
+            return Ok(row);
+        }
         let values = input.take(input.rest().len(), "row")?;
-        Ok(Row { columns, values })
+        Ok(Row {
+            columns: count,
+            form: Form::Values(values),
+        })
+    }
+
+    #[inline]
+    fn tuple(count: u16, input: &mut Cursor<'a>) -> Result<Option<Self>, ProtocolError> {
+        Ok(
+            HeapTuple::decode(count, input)?.map(|(columns, tuple)| Row {
+                columns,
+                form: Form::Tuple(tuple),
+            }),
+        )
     }
 
     pub fn column_count(&self) -> usize {
         usize::from(self.columns)
     }
 
-    /// The values in column order. An error ends the iteration; after the last
-    /// value, bytes that are left over are an error too.
-    pub fn values(&self) -> impl Iterator<Item = Result<Value<'a>, ProtocolError>> + use<'a> {
-        let mut input = Cursor::new(self.values);
-        let mut left = self.columns;
+    /// The values in column order. `columns` are those of the row's relation
+    /// definition, as many as [`Row::column_count`] says; `big_endian` is the
+    /// server's byte order ([`crate::Start`]). An error ends the iteration;
+    /// after the last value, bytes that are left over are an error too.
+    #[inline]
+    pub fn values<'c>(
+        &self,
+        columns: &'c [Column],
+        big_endian: bool,
+    ) -> impl Iterator<Item = Result<Value<'a>, ProtocolError>> + use<'a, 'c> {
+        let mut reader = match self.form {
+            Form::Values(values) => Reader::Values(Cursor::new(values)),
+            Form::Tuple(tuple) => Reader::Tuple(Walk::new(tuple, big_endian)),
+        };
+        let fits = columns.len() == self.column_count();
+        let mut columns = columns.iter();
+        let mut over = false;
         std::iter::from_fn(move || {
-            if left == 0 {
-                let rest = input;
-                input = Cursor::new(&[]);
-                return rest.finish("row").err().map(Err);
+            if over {
+                return None;
             }
-            left -= 1;
-            let value = decode_value(&mut input);
-            if value.is_err() {
-                left = 0;
-                input = Cursor::new(&[]);
+            if !fits {
+                over = true;
+                return Some(Err(ProtocolError::Inconsistent {
+                    what: "a row has other columns than its definition",
+                }));
             }
+            let Some(column) = columns.next() else {
+                over = true;
+                return reader.finish().err().map(Err);
+            };
+            let value = match &mut reader {
+                Reader::Values(input) => decode_value(input),
+                Reader::Tuple(walk) => walk.next(column),
+            };
+            over = value.is_err();
             Some(value)
         })
+    }
+}
+
+#[derive(Clone, Debug)]
+enum Reader<'a> {
+    Values(Cursor<'a>),
+    Tuple(Walk<'a>),
+}
+
+impl Reader<'_> {
+    fn finish(&self) -> Result<(), ProtocolError> {
+        match self {
+            Reader::Values(input) => (*input).finish("row"),
+            Reader::Tuple(walk) => walk.finish(),
+        }
     }
 }

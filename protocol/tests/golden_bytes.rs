@@ -201,7 +201,10 @@ fn a_relation_definition() {
             type_name: "d".into(),
             typmod: -1,
             base_type_oid: 23,
-            encoding: Encoding::Raw,
+            encoding: Encoding::Raw(Storage {
+                length: 4,
+                align: 4,
+            }),
             flags: ColumnFlags(
                 ColumnFlags::KEY
                     | ColumnFlags::NOT_NULL
@@ -212,10 +215,10 @@ fn a_relation_definition() {
     };
     relation.seal();
     let body = b"\0\x40\0\0\x01\0s\x01\0trd\x03\x02\0\0\0\x01\0r\x01\0u\x01\0\
-\x02\0id\x01\0\x01\x40\0\0\x01\0p\x01\0d\xff\xff\xff\xff\x17\0\0\0\x01\x0f";
-    assert_eq!(relation.fingerprint, 0xcdc0_d5ac_e42c_9e21);
+\x02\0id\x01\0\x01\x40\0\0\x01\0p\x01\0d\xff\xff\xff\xff\x17\0\0\0\x01\x04\0\x04\x0f";
+    assert_eq!(relation.fingerprint, 0x426d_e140_2e35_c129);
     let expected = [
-        &b"\x3f\0\0\0\x01\0\0\0\x21\x9e\x2c\xe4\xac\xd5\xc0\xcd"[..],
+        &b"\x42\0\0\0\x01\0\0\0\x29\xc1\x35\x2e\x40\xe1\x6d\x42"[..],
         body,
     ]
     .concat();
@@ -276,8 +279,29 @@ fn read(bytes: &[u8], streamed: bool) -> Record<'_> {
     record
 }
 
+/// Columns of int4, as many as asked for.
+fn columns(count: usize) -> Vec<Column> {
+    vec![column(4, 4); count]
+}
+
+fn column(length: i16, align: u8) -> Column {
+    Column {
+        name: "c".into(),
+        attnum: 1,
+        type_oid: 23,
+        type_schema: "pg_catalog".into(),
+        type_name: "int4".into(),
+        typmod: -1,
+        base_type_oid: 23,
+        encoding: Encoding::Raw(Storage { length, align }),
+        flags: ColumnFlags(0),
+    }
+}
+
 fn values(row: &Row<'_>) -> String {
-    format!("{:?}", row.values().collect::<Result<Vec<_>, _>>().unwrap())
+    let columns = columns(row.column_count());
+    let values: Result<Vec<_>, _> = row.values(&columns, false).collect();
+    format!("{:?}", values.unwrap())
 }
 
 #[test]
@@ -464,9 +488,122 @@ fn every_value_tag() {
         let Change::Insert { new, .. } = read(&bytes, false).change else {
             panic!("not an insert")
         };
-        let found: Vec<_> = new.values().collect::<Result<_, _>>().unwrap();
+        let columns = columns(1);
+        let found: Vec<_> = new
+            .values(&columns, false)
+            .collect::<Result<_, _>>()
+            .unwrap();
         assert_eq!(found, [value]);
     }
+}
+
+/// bool, int4, text, text, numeric, int8, text; the fifth is null. In order: a
+/// byte, padding to four, four bytes; a short varlena; padding to four and a
+/// long one; nothing; padding to eight, eight bytes; a compressed varlena.
+#[test]
+fn a_heap_tuple() {
+    let columns = [
+        column(1, 1),
+        column(4, 4),
+        column(-1, 4),
+        column(-1, 4),
+        column(-1, 4),
+        column(8, 8),
+        column(-1, 4),
+    ];
+    let long = [b'x'; 200];
+    let expected = [
+        Value::Raw(&[1]),
+        Value::Raw(&[42, 0, 0, 0]),
+        Value::Raw(b"ab"),
+        Value::Raw(&long),
+        Value::Null,
+        Value::Raw(&[7; 8]),
+        Value::Compressed {
+            method: Compression::Lz4,
+            raw_size: 300,
+            bytes: b"zip",
+        },
+    ];
+    // A length of 204 with its header, and of 11, compressed: LZ4's number is
+    // in the top bits of the word after.
+    for (big_endian, short, plain, compressed, info) in [
+        (
+            false,
+            [7],
+            [0x30, 3, 0, 0],
+            [0x2e, 0, 0, 0],
+            [0x2c, 1, 0, 0x40],
+        ),
+        (
+            true,
+            [0x83],
+            [0, 0, 0, 204],
+            [0x40, 0, 0, 11],
+            [0x40, 0, 1, 0x2c],
+        ),
+    ] {
+        let data = [
+            &[1, 0, 0, 0, 42, 0, 0, 0][..],
+            &short,
+            b"ab\0",
+            &plain,
+            &long,
+            &[7; 8],
+            &compressed,
+            &info,
+            b"zip",
+        ]
+        .concat();
+        let tuple = HeapTuple {
+            not_null: Some(&[0b0110_1111]),
+            data: &data,
+        };
+        let mut row = Vec::new();
+        encode_tuple(&mut row, 7, tuple);
+        // Seven columns, a tuple with nulls; its length; the bitmap.
+        assert_eq!(row[..7], [7, 0xc0, 235, 0, 0, 0, 0b0110_1111]);
+        assert_eq!(row[7..], data);
+
+        // As an old row it ends where it says.
+        let bytes = written(RecordTag::Update, None, |out| {
+            out.put_u32(5);
+            out.put_u8(OldRow::FULL);
+            out.put(&row);
+            one_null(out);
+        });
+        let Change::Update {
+            old: OldRow::Full(old),
+            new,
+            ..
+        } = read(&bytes, false).change
+        else {
+            panic!("not an update of a full row")
+        };
+        let found: Vec<_> = old
+            .values(&columns, big_endian)
+            .collect::<Result<_, _>>()
+            .unwrap();
+        assert_eq!(found, expected);
+        assert_eq!(values(&new), "[Null]");
+
+        let bytes = written(RecordTag::Insert, None, |out| {
+            out.put_u32(5);
+            out.put(&row);
+        });
+        let Change::Insert { new, .. } = read(&bytes, false).change else {
+            panic!("not an insert")
+        };
+        let count = new.values(&columns, big_endian).map(Result::unwrap).count();
+        assert_eq!(count, 7);
+    }
+    let mut row = Vec::new();
+    let tuple = HeapTuple {
+        not_null: None,
+        data: &[42, 0, 0, 0],
+    };
+    encode_tuple(&mut row, 1, tuple);
+    assert_eq!(row, b"\x01\x80\x04\0\0\0\x2a\0\0\0");
 }
 
 /// The example at the end of docs/wire-format.md.

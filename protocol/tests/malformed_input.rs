@@ -12,7 +12,10 @@ fn relation() -> Relation {
         type_name: "int4".into(),
         typmod: -1,
         base_type_oid: 23,
-        encoding: Encoding::Raw,
+        encoding: Encoding::Raw(Storage {
+            length: 4,
+            align: 4,
+        }),
         flags: ColumnFlags(flags),
     };
     let mut relation = Relation {
@@ -33,13 +36,14 @@ fn relation() -> Relation {
 
 /// Reads everything there is in a frame, down to each value.
 fn read_whole(bytes: &[u8]) -> Result<usize, ProtocolError> {
+    let columns = relation().columns;
     let frame = Frame::decode(bytes)?;
     for definition in frame.definitions() {
         definition?;
     }
     let mut values = 0;
     let mut read_row = |row: &Row<'_>| -> Result<(), ProtocolError> {
-        for value in row.values() {
+        for value in row.values(&columns, false) {
             value?;
             values += 1;
         }
@@ -263,16 +267,21 @@ fn unknown_kinds_and_bits_are_refused_by_name() {
             found: 0x80
         }
     );
-    assert_eq!(
-        definition(&|bytes| {
-            let at = bytes.len() - 2;
-            bytes[at] = 7;
-        }),
-        ProtocolError::Unknown {
-            what: "column encoding",
-            found: 7
-        }
-    );
+    // The last column ends with encoding, length, alignment and flags.
+    for (from_end, byte, what) in [
+        (5, 7, "column encoding"),
+        (3, 0xff, "length of a column's type"),
+        (2, 3, "alignment"),
+    ] {
+        let error = definition(&|bytes| {
+            let at = bytes.len() - from_end;
+            bytes[at] = byte;
+        });
+        assert!(
+            matches!(error, ProtocolError::Unknown { what: found, .. } if found == what),
+            "{what}: {error}"
+        );
+    }
     assert_eq!(
         definition(&|bytes| bytes[identity + 2..identity + 4].copy_from_slice(&[0xff, 0xff])),
         ProtocolError::TooLarge {
@@ -281,6 +290,104 @@ fn unknown_kinds_and_bits_are_refused_by_name() {
             limit: 1664
         }
     );
+}
+
+/// A row of a heap tuple, read with the columns that are given.
+fn tuple_error(columns: &[(i16, u8)], not_null: Option<&[u8]>, data: &[u8]) -> String {
+    let mut record = Vec::new();
+    open_change(&mut record, RecordTag::Insert, None, Lsn(5), 0);
+    record.put_u32(1);
+    encode_tuple(
+        &mut record,
+        columns.len() as u16,
+        HeapTuple { not_null, data },
+    );
+    close_record(&mut record);
+    let columns: Vec<_> = columns
+        .iter()
+        .map(|&(length, align)| Column {
+            encoding: match length {
+                0 => Encoding::Text,
+                _ => Encoding::Raw(Storage { length, align }),
+            },
+            ..relation().columns[0].clone()
+        })
+        .collect();
+    let record = Records::new(&record, false).next().unwrap().unwrap();
+    let Change::Insert { new, .. } = record.change else {
+        panic!("not an insert")
+    };
+    let error = new.values(&columns, false).find_map(Result::err);
+    error.unwrap().to_string()
+}
+
+#[test]
+fn heap_tuples_that_do_not_hold() {
+    for (columns, not_null, data, error) in [
+        (
+            &[(4, 4)][..],
+            None,
+            &b"\x01\0\0"[..],
+            "frame is cut short: value in a heap tuple needs 4 bytes, 3 are left",
+        ),
+        (
+            &[(4, 4)],
+            None,
+            b"\x01\0\0\0\0",
+            "1 bytes are left over after heap tuple",
+        ),
+        (
+            &[(0, 4)],
+            None,
+            b"\x01",
+            "a column that travels as text is in a heap tuple",
+        ),
+        (
+            &[(-1, 4)],
+            None,
+            b"\x01\x12",
+            "a heap tuple holds a value out of line",
+        ),
+        (
+            &[(-1, 4)],
+            None,
+            b"",
+            "frame is cut short: value in a heap tuple needs 1 bytes, 0 are left",
+        ),
+        (
+            &[(-1, 4)],
+            None,
+            b"\x0bab",
+            "frame is cut short: value in a heap tuple needs 4 bytes, 2 are left",
+        ),
+        (
+            &[(-1, 4)],
+            None,
+            b"\x08\0\0\0",
+            "a value in a heap tuple is shorter than its header",
+        ),
+        (
+            &[(-1, 4)],
+            None,
+            b"\x1e\0\0\0",
+            "a value in a heap tuple is shorter than its header",
+        ),
+        (
+            &[(-1, 4)],
+            None,
+            b"\x22\0\0\0\x09\0\0\x80",
+            "unknown compression method 0x2",
+        ),
+        (
+            &[(4, 4), (4, 4)],
+            Some(&b"\x01"[..]),
+            b"\x01\0\0\0\x02",
+            "1 bytes are left over after heap tuple",
+        ),
+    ] {
+        let found = tuple_error(columns, not_null, data);
+        assert_eq!(found, error, "{columns:?} {data:?}");
+    }
 }
 
 fn record_error(tag: u8, body: &[u8]) -> ProtocolError {
@@ -292,7 +399,11 @@ fn record_error(tag: u8, body: &[u8]) -> ProtocolError {
         Ok(Record {
             change: Change::Insert { new, .. },
             ..
-        }) => new.values().find_map(Result::err).unwrap(),
+        }) => {
+            let columns = relation().columns;
+            let columns = &columns[..new.column_count()];
+            new.values(columns, false).find_map(Result::err).unwrap()
+        }
         Ok(other) => panic!("{other:?}"),
     }
 }

@@ -92,23 +92,46 @@ fn column() -> impl Strategy<Value = Column> {
         any::<(i16, u32, i32, u32, bool)>(),
         ".{0,30}",
         ".{0,30}",
-        0u8..16,
+        (0u8..16, storage()),
     )
-        .prop_map(|(name, numbers, type_schema, type_name, flags)| Column {
-            name,
-            attnum: numbers.0,
-            type_oid: numbers.1,
-            type_schema,
-            type_name,
-            typmod: numbers.2,
-            base_type_oid: numbers.3,
-            encoding: if numbers.4 {
-                Encoding::Raw
-            } else {
-                Encoding::Text
+        .prop_map(
+            |(name, numbers, type_schema, type_name, (flags, storage))| Column {
+                name,
+                attnum: numbers.0,
+                type_oid: numbers.1,
+                type_schema,
+                type_name,
+                typmod: numbers.2,
+                base_type_oid: numbers.3,
+                encoding: if numbers.4 {
+                    Encoding::Raw(storage)
+                } else {
+                    Encoding::Text
+                },
+                flags: ColumnFlags(flags),
             },
-            flags: ColumnFlags(flags),
-        })
+        )
+}
+
+fn storage() -> impl Strategy<Value = Storage> {
+    let length = prop_oneof![Just(Storage::VARLENA), 1i16..=i16::MAX];
+    let align = prop::sample::select(vec![1u8, 2, 4, 8]);
+    (length, align).prop_map(|(length, align)| Storage { length, align })
+}
+
+/// What a row of tagged values is held against: only their number counts.
+fn any_column() -> Column {
+    Column {
+        name: String::new(),
+        attnum: 1,
+        type_oid: 0,
+        type_schema: String::new(),
+        type_name: String::new(),
+        typmod: -1,
+        base_type_oid: 0,
+        encoding: Encoding::Text,
+        flags: ColumnFlags(0),
+    }
 }
 
 fn relation() -> impl Strategy<Value = Relation> {
@@ -193,7 +216,11 @@ fn put_row(out: &mut Vec<u8>, row: &[Owned]) {
 }
 
 fn assert_row(found: &Row<'_>, row: &[Owned]) {
-    let found: Vec<_> = found.values().collect::<Result<_, _>>().unwrap();
+    let columns = vec![any_column(); row.len()];
+    let found: Vec<_> = found
+        .values(&columns, false)
+        .collect::<Result<_, _>>()
+        .unwrap();
     let expected: Vec<_> = row.iter().map(Owned::borrow).collect();
     assert_eq!(found, expected);
 }

@@ -10,6 +10,7 @@ use walferry_protocol::{
     self as protocol, Column, ColumnFlags, Encoding, Lsn, Put, RecordTag, Records, Relation,
     RelationKind, ReplicaIdentity, Start, Value,
 };
+use walferry_streamer::datum::Type;
 use walferry_streamer::decode::RelationTable;
 use walferry_streamer::decode::native::decode_records;
 use walferry_streamer::encode::Encode;
@@ -59,7 +60,7 @@ fn lineitem() -> Relation {
                 type_name: "any".into(),
                 typmod: -1,
                 base_type_oid: oid,
-                encoding: Encoding::Raw,
+                encoding: Encoding::Raw(Type::from_oid(oid).storage()),
                 flags: ColumnFlags(if attnum == 1 || attnum == 4 { 1 } else { 0 }),
             })
             .collect(),

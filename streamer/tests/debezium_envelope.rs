@@ -7,6 +7,7 @@ use walferry_protocol::{
     self as protocol, Column, ColumnFlags, Context, Encoding, Flags, Frame, Lsn, OldRow, Origin,
     Put, RecordTag, Relation, RelationKind, ReplicaIdentity, Root, Start, Truncate, Value,
 };
+use walferry_streamer::datum::Type;
 use walferry_streamer::decode::RelationTable;
 use walferry_streamer::decode::native::{decode_records, transaction};
 use walferry_streamer::encode::debezium::{DebeziumJson, DebeziumOptions};
@@ -37,7 +38,7 @@ fn column(name: &str, base_type_oid: u32, flags: u8) -> Column {
         type_name: "some".into(),
         typmod: -1,
         base_type_oid,
-        encoding: Encoding::Raw,
+        encoding: Encoding::Raw(Type::from_oid(base_type_oid).storage()),
         flags: ColumnFlags(flags),
     }
 }

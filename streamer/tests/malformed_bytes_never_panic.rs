@@ -190,7 +190,7 @@ fn relation(kinds: &[Type]) -> Relation {
                     type_name: "t".into(),
                     typmod: -1,
                     base_type_oid: oid,
-                    encoding: Encoding::Raw,
+                    encoding: Encoding::Raw(kind.storage()),
                     flags: ColumnFlags(0),
                 }
             })

@@ -7,7 +7,7 @@ use std::ffi::CStr;
 
 use pgrx::pg_sys;
 use walferry_protocol::{
-    Column, ColumnFlags, Encoding, Relation, RelationKind, ReplicaIdentity, Root, Value,
+    Column, ColumnFlags, Encoding, Relation, RelationKind, ReplicaIdentity, Root, Storage, Value,
     encode_value,
 };
 
@@ -94,6 +94,7 @@ pub unsafe fn build(
             }
         }
         builder.layout.columns = definition.columns.len() as u16;
+        builder.layout.all_raw = builder.layout.attributes.iter().all(|a| a.step.is_raw());
         definition.seal();
         let mut entry = Entry::new(definition, builder.layout, builder.context);
         entry.passes = passes;
@@ -210,7 +211,14 @@ impl Builder {
             type_name,
             typmod: attribute.atttypmod,
             base_type_oid: base.to_u32(),
-            encoding: if raw { Encoding::Raw } else { Encoding::Text },
+            encoding: if raw {
+                Encoding::Raw(Storage {
+                    length: attribute.attlen,
+                    align: alignment(attribute.attalign) + 1,
+                })
+            } else {
+                Encoding::Text
+            },
             flags: ColumnFlags(flags),
         }))
     }

@@ -26,6 +26,10 @@ impl Step {
     pub fn is_sent(self) -> bool {
         self != Step::Skip
     }
+
+    pub fn is_raw(self) -> bool {
+        !matches!(self, Step::Skip | Step::Text { .. })
+    }
 }
 
 /// One attribute of the tuple descriptor; dropped ones are here too, for
@@ -62,6 +66,9 @@ pub struct Layout {
     pub missing: Vec<Option<Box<[u8]>>>,
     /// How many attributes are sent.
     pub columns: u16,
+    /// Whether every attribute is sent raw, so that a tuple with all of them,
+    /// none of them out of line, can go in one piece.
+    pub all_raw: bool,
     /// One for each Text column.
     pub outputs: Vec<Output>,
 }

@@ -1,4 +1,5 @@
-//! From a heap tuple's bytes to a row of the wire format, in one walk.
+//! From a heap tuple's bytes to a row of the wire format: in one piece where
+//! nothing in it needs to be looked at, in one walk otherwise.
 //!
 //! `heap_deform_tuple` would be a second pass over the same bytes and a
 //! guarded server call for every row, so the walk is done here, along the
@@ -10,7 +11,7 @@ use std::ffi::CStr;
 use std::mem::offset_of;
 
 use pgrx::pg_sys;
-use walferry_protocol::Value;
+use walferry_protocol::{Value, tuple_head};
 
 use super::failure::{Failure, Outcome};
 use super::layout::{Attribute, Layout, Step};
@@ -35,6 +36,10 @@ pub struct Tuple<'a> {
     /// One bit an attribute, 0 for null; None when nothing is null.
     not_null: Option<&'a [u8]>,
     attributes: usize,
+    /// HEAP_HASEXTERNAL: some value is not in the tuple itself. The reorder
+    /// buffer marks tuples so too whose values it put together again, for what
+    /// it puts there are pointers.
+    out_of_line: bool,
 }
 
 const NULLS_AT: usize = offset_of!(pg_sys::HeapTupleHeaderData, t_bits);
@@ -78,6 +83,7 @@ impl<'a> Tuple<'a> {
             data,
             not_null,
             attributes,
+            out_of_line: u32::from(header.t_infomask) & pg_sys::HEAP_HASEXTERNAL != 0,
         }))
     }
 
@@ -146,6 +152,19 @@ fn fixed<'a, const N: usize>(data: &'a [u8], offset: &mut usize, mask: u8) -> Ou
         .ok_or_else(beyond_the_end)
 }
 
+/// Writes a tuple as it is.
+#[inline]
+fn write_tuple(layout: &Layout, tuple: Tuple<'_>, frames: &mut Frames, room: Room) -> Room {
+    // The server makes no tuple beyond MaxAllocSize, which fits a u32.
+    let length = tuple.data.len() as u32;
+    let head = tuple_head(layout.columns, tuple.not_null.is_some(), length);
+    let mut room = room.bytes(frames, &head);
+    if let Some(bits) = tuple.not_null {
+        room = room.bytes(frames, bits);
+    }
+    room.bytes(frames, tuple.data)
+}
+
 /// Writes a row image. `texts` are the tuple's Text values, in order.
 #[inline]
 pub fn write_row(
@@ -156,6 +175,13 @@ pub fn write_row(
     frames: &mut Frames,
     mut room: Room,
 ) -> Outcome<Room> {
+    if layout.all_raw
+        && image == Image::All
+        && !tuple.out_of_line
+        && tuple.attributes == layout.attributes.len()
+    {
+        return Ok(write_tuple(layout, tuple, frames, room));
+    }
     room = room.bytes(frames, &layout.columns.to_le_bytes());
     let data = tuple.data;
     let mut offset = 0;

@@ -209,7 +209,7 @@ impl Reader {
         let relation = &self.relations[&relation];
         assert_eq!(row.column_count(), relation.columns.len());
         let values: Vec<_> = row
-            .values()
+            .values(&relation.columns, cfg!(target_endian = "big"))
             .zip(&relation.columns)
             .map(|(value, column)| {
                 let value = value.expect("a value");
@@ -236,7 +236,7 @@ fn text(encoding: Encoding, base_type: u32, value: Value<'_>) -> String {
         }
         Value::Compressed { raw_size, .. } => format!("<compressed {raw_size}>"),
         Value::Raw(bytes) => {
-            assert_eq!(encoding, Encoding::Raw);
+            assert!(matches!(encoding, Encoding::Raw(_)));
             match (base_type, bytes) {
                 (16, [b]) => (*b != 0).to_string(),
                 (21, [a, b]) => i16::from_ne_bytes([*a, *b]).to_string(),

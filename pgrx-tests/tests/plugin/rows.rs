@@ -31,7 +31,7 @@ fn names_of_any_kind_and_generated_and_dropped_columns_are_right() {
         .columns
         .iter()
         .map(|c| {
-            let raw = if c.encoding == walferry_protocol::Encoding::Raw {
+            let raw = if matches!(c.encoding, walferry_protocol::Encoding::Raw(_)) {
                 "raw"
             } else {
                 "text"

@@ -21,12 +21,13 @@ pub struct Travelled {
 }
 
 impl Travelled {
-    fn count(&mut self, records: Records<'_>) {
+    fn count(&mut self, records: Records<'_>, relations: &RelationTable, big_endian: bool) {
         for record in records {
-            let Change::Insert { new, .. } = record.expect("a record").change else {
+            let Change::Insert { relation, new } = record.expect("a record").change else {
                 continue;
             };
-            for value in new.values() {
+            let relation = relations.get(relation).expect("the row's definition");
+            for value in new.values(&relation.definition.columns, big_endian) {
                 match value.expect("a value") {
                     Wire::Raw(_) => self.raw += 1,
                     Wire::Text(_) => self.text += 1,
@@ -76,11 +77,12 @@ pub fn read_slot(client: &mut Client, slot: &str, mut each: impl FnMut(&Event<'_
         } else {
             frame.records()
         };
-        travelled.count(records.clone());
+        let start = start.as_ref().expect("a start frame comes first");
+        travelled.count(records.clone(), &relations, start.big_endian);
         decode_records(
             records,
             &relations,
-            start.as_ref().expect("a start frame comes first"),
+            start,
             &transaction(context),
             true,
             &HashSet::new(),

@@ -1,6 +1,8 @@
 //! The types whose datums are read, by their fixed oids
 //! (`src/include/catalog/pg_type.dat`).
 
+use walferry_protocol::Storage;
+
 /// How a column's raw values read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Type {
@@ -82,6 +84,29 @@ impl Type {
                 }
             })
             .unwrap_or(Type::Other)
+    }
+}
+
+impl Type {
+    /// How a heap tuple holds values of the type (`typlen`, `typalign`). Any
+    /// other type is taken for a varlena.
+    pub fn storage(self) -> Storage {
+        let varlena = |align| Storage {
+            length: Storage::VARLENA,
+            align,
+        };
+        match self {
+            Type::Scalar(scalar) => {
+                let (size, align) = scalar.element_layout();
+                Storage {
+                    length: size.map_or(Storage::VARLENA, |size| size as i16),
+                    align: align as u8,
+                }
+            }
+            // The array's header itself needs four.
+            Type::Array(element) => varlena(element.element_layout().1.max(4) as u8),
+            Type::Other | Type::OtherArray => varlena(4),
+        }
     }
 }
 

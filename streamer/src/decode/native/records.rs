@@ -203,7 +203,8 @@ fn decode_row<'a>(
         )));
     }
     image.reserve_exact(columns.len());
-    for (place, wire) in row.values().enumerate() {
+    let values = row.values(&relation.definition.columns, layout.big_endian);
+    for (place, wire) in values.enumerate() {
         let wire = wire.map_err(|error| malformed_row(relation).detail(error.to_string()))?;
         let column = &columns[place];
         let definition = &relation.definition.columns[place];
