@@ -3,5 +3,6 @@
 pub mod native;
 mod relations;
 pub mod text;
+pub mod wal2json;
 
 pub use relations::RelationTable;

@@ -13,20 +13,25 @@ const INET: u32 = 869;
 /// whose text is mended.
 pub fn read<'a>(bytes: &'a [u8], kind: Type, base_type_oid: u32) -> Result<Value<'a>, Malformed> {
     let text = std::str::from_utf8(bytes).map_err(|_| Malformed("text is not UTF-8"))?;
+    mended(Cow::Borrowed(text), kind, base_type_oid)
+}
+
+/// [`read`] of text that was looked at before.
+pub fn mended(text: Cow<'_, str>, kind: Type, base_type_oid: u32) -> Result<Value<'_>, Malformed> {
     Ok(match kind {
-        Type::Scalar(ScalarType::Bool) => match text {
+        Type::Scalar(ScalarType::Bool) => match &*text {
             "t" => Value::Bool(true),
             "f" => Value::Bool(false),
             _ => return Err(Malformed("a boolean is neither true nor false")),
         },
-        Type::Scalar(ScalarType::Json) => Value::Json(Cow::Borrowed(text)),
+        Type::Scalar(ScalarType::Json) => Value::Json(text),
         // inet's cast always shows the netmask.
         Type::Other if base_type_oid == INET && !text.contains('/') => {
             let bits = if text.contains(':') { "/128" } else { "/32" };
             Value::Text(Cow::Owned(format!("{text}{bits}")))
         }
-        Type::Scalar(ScalarType::Bpchar) => unpadded(Cow::Borrowed(text)),
-        _ => Value::Text(Cow::Borrowed(text)),
+        Type::Scalar(ScalarType::Bpchar) => unpadded(text),
+        _ => Value::Text(text),
     })
 }
 

@@ -10,7 +10,7 @@ use crate::datum::{
     quote::write_json_string,
     temporal::{self, Form},
 };
-use crate::event::{Payload, Value, write_hex, write_integer, write_uuid};
+use crate::event::{Payload, Value, read_hex, write_hex, write_integer, write_uuid};
 
 /// How int8 is written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -221,7 +221,7 @@ impl ValueForms {
             ScalarType::Bytea => {
                 let bytes = text
                     .strip_prefix("\\x")
-                    .and_then(from_hex)
+                    .and_then(|digits| read_hex(digits.as_bytes()))
                     .ok_or(Malformed("a bytea is not written in hex"))?;
                 self.write_bytea(&bytes, out);
             }
@@ -314,16 +314,4 @@ pub(super) fn write_base64(bytes: &[u8], out: &mut Vec<u8>) {
         .encode_slice(bytes, &mut out[start..])
         .unwrap_or_default();
     debug_assert_eq!(written, out.len() - start);
-}
-
-fn from_hex(text: &str) -> Option<Vec<u8>> {
-    let digit = |byte: u8| char::from(byte).to_digit(16).map(|digit| digit as u8);
-    let bytes = text.as_bytes();
-    if !bytes.len().is_multiple_of(2) {
-        return None;
-    }
-    bytes
-        .chunks_exact(2)
-        .map(|pair| Some(digit(pair[0])? << 4 | digit(pair[1])?))
-        .collect()
 }

@@ -7,7 +7,7 @@ mod value;
 pub use crate::datum::temporal::Interval;
 pub use relation::{Column, Relation};
 pub use value::{Payload, Value};
-pub(crate) use value::{write_hex, write_integer, write_uuid};
+pub(crate) use value::{read_hex, write_hex, write_integer, write_uuid};
 
 use std::sync::Arc;
 

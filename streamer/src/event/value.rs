@@ -237,6 +237,19 @@ pub(crate) fn write_hex(bytes: &[u8], out: &mut Vec<u8>) {
     );
 }
 
+/// The twin of [`write_hex`], which also takes capitals; `None` when these are
+/// no such digits.
+pub(crate) fn read_hex(digits: &[u8]) -> Option<Vec<u8>> {
+    let digit = |byte: u8| char::from(byte).to_digit(16);
+    let (pairs, []) = digits.as_chunks::<2>() else {
+        return None;
+    };
+    pairs
+        .iter()
+        .map(|[high, low]| Some((digit(*high)? << 4 | digit(*low)?) as u8))
+        .collect()
+}
+
 pub(crate) fn write_uuid(bytes: &[u8; 16], out: &mut Vec<u8>) {
     for (place, part) in [0..4, 4..6, 6..8, 8..10, 10..16].into_iter().enumerate() {
         if place > 0 {

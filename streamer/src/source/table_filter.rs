@@ -16,6 +16,25 @@ pub struct TableFilter {
     exclude: Patterns,
 }
 
+/// The schema of walferry's own tables (heartbeats, captured DDL).
+const OWN_SCHEMA: &str = "walferry";
+
+/// A pattern of names that need no quoting anywhere, or of any name (`None`).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PlainPattern {
+    pub schema: Option<String>,
+    pub table: Option<String>,
+}
+
+impl PlainPattern {
+    fn of([schema, table]: &[Glob; 2]) -> Option<Self> {
+        Some(PlainPattern {
+            schema: schema.plain()?,
+            table: table.plain()?,
+        })
+    }
+}
+
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct Patterns {
     text: String,
@@ -43,6 +62,28 @@ impl TableFilter {
                 .any(|[in_schema, in_table]| in_schema.matches(schema) && in_table.matches(table))
         };
         (self.include.read.is_empty() || in_list(&self.include)) && !in_list(&self.exclude)
+    }
+
+    /// Whether the output plugin lets changes of this table through: those of
+    /// walferry's own tables always, as `walferry`'s does.
+    pub fn passes_in_stream(&self, schema: &str, table: &str) -> bool {
+        schema == OWN_SCHEMA || self.passes(schema, table)
+    }
+
+    /// The tables to let through, if all of them can be named without
+    /// wildcards within a name; `None` also when that is every table.
+    pub fn plain_include(&self) -> Option<Vec<PlainPattern>> {
+        let patterns = &self.include.read;
+        if patterns.is_empty() {
+            return None;
+        }
+        patterns.iter().map(PlainPattern::of).collect()
+    }
+
+    /// Those of the tables to keep out that can be named so.
+    pub fn plain_exclude(&self) -> Vec<PlainPattern> {
+        let patterns = &self.exclude.read;
+        patterns.iter().filter_map(PlainPattern::of).collect()
     }
 
     /// The plugin options that say the same.
@@ -138,6 +179,21 @@ impl Glob {
             return Err("a schema or table is empty");
         }
         Ok((Glob(tokens), end))
+    }
+
+    /// The one name it stands for, `Some(None)` for any; `None` for more
+    /// intricate ones.
+    fn plain(&self) -> Option<Option<String>> {
+        if self.0 == [Token::Any] {
+            return Some(None);
+        }
+        let name = self.0.iter().map(|token| match token {
+            Token::Character(plain) if plain.is_ascii_alphanumeric() || *plain == '_' => {
+                Some(*plain)
+            }
+            _ => None,
+        });
+        name.collect::<Option<String>>().map(Some)
     }
 
     fn matches(&self, text: &str) -> bool {

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use crate::decode::RelationTable;
 use crate::decode::native::Native;
+use crate::decode::wal2json::Wal2json;
 use crate::error::{Failure, Result};
 use crate::event::Event;
 use crate::pipeline::dispatch::Piece;
@@ -14,6 +15,7 @@ use crate::source::plugin::Plugin;
 #[derive(Debug)]
 pub enum Dialect {
     Native(Native),
+    Wal2json(Wal2json),
 }
 
 impl Dialect {
@@ -21,6 +23,7 @@ impl Dialect {
     pub fn relations(&self) -> &RelationTable {
         match self {
             Dialect::Native(native) => &native.relations,
+            Dialect::Wal2json(wal2json) => &wal2json.relations,
         }
     }
 
@@ -33,6 +36,7 @@ impl Dialect {
     ) -> Result<()> {
         match self {
             Dialect::Native(native) => native.decode(piece, each),
+            Dialect::Wal2json(wal2json) => wal2json.decode(piece, each),
         }
     }
 
@@ -41,6 +45,8 @@ impl Dialect {
     pub fn named(&self, records: &[u8], streamed: bool, numbers: &mut BTreeSet<u32>) -> Result<()> {
         match self {
             Dialect::Native(_) => Native::named(records, streamed, numbers),
+            // They name none.
+            Dialect::Wal2json(_) => Ok(()),
         }
     }
 
@@ -49,6 +55,8 @@ impl Dialect {
     pub fn sender(&self) -> Vec<u8> {
         match self {
             Dialect::Native(native) => native.start_frame.clone(),
+            // There is none: it has no prepared transactions.
+            Dialect::Wal2json(_) => Vec::new(),
         }
     }
 

@@ -8,6 +8,7 @@
 //! in one file a plugin.
 
 pub mod native;
+pub mod wal2json;
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -17,6 +18,7 @@ use tokio::sync::mpsc;
 use walferry_protocol::{Lsn, Prepared};
 
 use super::dispatch::{Dispatch, Gone, Mark, MarkKind, Piece};
+use crate::decode::wal2json::Wal2json;
 use crate::error::Failure;
 use crate::event;
 use crate::transaction::Dialect;
@@ -40,6 +42,7 @@ pub enum Received {
 /// Whose output a connection carries, and what reading it takes.
 pub enum Output {
     Native,
+    Wal2json(Box<Wal2json>),
 }
 
 /// Why the assembler ended.
@@ -82,6 +85,7 @@ pub struct Assembler {
 /// Finds a plugin's transactions in its output.
 enum Boundaries {
     Native(native::Boundaries),
+    Wal2json(wal2json::Boundaries),
 }
 
 impl Boundaries {
@@ -92,6 +96,7 @@ impl Boundaries {
                 let _ = start;
                 native.frame(course, bytes)
             }
+            Boundaries::Wal2json(wal2json) => wal2json.message(course, start, bytes),
         }
     }
 
@@ -99,6 +104,7 @@ impl Boundaries {
     fn is_inside_transaction(&self) -> bool {
         match self {
             Boundaries::Native(native) => native.is_inside_transaction(),
+            Boundaries::Wal2json(wal2json) => wal2json.is_inside_transaction(),
         }
     }
 }
@@ -107,6 +113,9 @@ impl Assembler {
     pub fn new(course: Course, output: Output) -> Self {
         let boundaries = match output {
             Output::Native => Boundaries::Native(native::Boundaries::default()),
+            Output::Wal2json(wal2json) => {
+                Boundaries::Wal2json(wal2json::Boundaries::new(*wal2json))
+            }
         };
         Assembler { course, boundaries }
     }
