@@ -27,7 +27,7 @@ use crate::progress::{self, Progress};
 use crate::sink::Opening;
 use crate::state::{Identity, State, StateDir, StateFile};
 use crate::transaction::prepared::PreparedStore;
-use crate::transaction::spool::SpillDir;
+use crate::transaction::spill_dir::SpillDir;
 
 /// How often a run with an end asks the server how far it is.
 const ASK_KEEPALIVE: Duration = Duration::from_millis(500);

@@ -21,7 +21,7 @@ use crate::ledger::Ledger;
 use crate::progress::Progress;
 use crate::source::replication::{ReplicationReader, ReplicationWriter};
 use crate::transaction::prepared::PreparedStore;
-use crate::transaction::spool::SpillDir;
+use crate::transaction::spill_dir::SpillDir;
 use crate::transaction::streamed::Streamed;
 
 /// How long the server may take to end the copy after we did.

@@ -15,6 +15,7 @@ pub mod dialect;
 pub mod fragments;
 pub mod prepared;
 pub mod prepared_file;
+pub mod spill_dir;
 pub mod spool;
 pub mod streamed;
 

@@ -1,120 +1,17 @@
 //! Frames of a transaction that is not finished.
 
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io::{BufReader, Read, Seek, SeekFrom, Write};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
 
+use super::spill_dir::SpillDir;
 use crate::error::{Failure, Result};
 
 /// Frames are gathered in pieces of about this size.
 const CHUNK: usize = 1 << 20;
-
-/// The folder that spools overflow into. What it holds is worth nothing after
-/// the process ends, and is removed at start.
-#[derive(Debug)]
-pub struct SpillDir {
-    path: PathBuf,
-    /// Bytes that may be in it at a time.
-    limit: Option<u64>,
-    used: AtomicU64,
-    next: AtomicU64,
-    /// Made for this process: removed with it.
-    temporary: bool,
-}
-
-impl SpillDir {
-    /// Opens the folder and removes what an earlier process left in it.
-    /// `path` is `None` for a folder of this process's own under `$TMPDIR`.
-    pub fn open(path: Option<&Path>, limit: Option<u64>) -> Result<Self> {
-        let temporary = path.is_none();
-        let path = path.map_or_else(
-            || std::env::temp_dir().join(format!("walferry-spill-{}", std::process::id())),
-            Path::to_owned,
-        );
-        let opened = std::fs::create_dir_all(&path).and_then(|()| {
-            for entry in std::fs::read_dir(&path)? {
-                let entry = entry?;
-                if entry.file_name().to_string_lossy().ends_with(".spill") {
-                    std::fs::remove_file(entry.path())?;
-                }
-            }
-            Ok(())
-        });
-        opened.map_err(|e| {
-            Failure::definite(format!(
-                "cannot use the spill folder {}: {e}",
-                path.display()
-            ))
-            .hint("make it writable, or name another with --spill-dir")
-        })?;
-        Ok(SpillDir {
-            path,
-            limit,
-            used: AtomicU64::new(0),
-            next: AtomicU64::new(0),
-            temporary,
-        })
-    }
-
-    pub fn path(&self) -> &Path {
-        &self.path
-    }
-
-    /// Bytes spilled at the moment.
-    pub fn used(&self) -> u64 {
-        self.used.load(Ordering::Relaxed)
-    }
-
-    fn create(&self) -> Result<(PathBuf, File)> {
-        let number = self.next.fetch_add(1, Ordering::Relaxed);
-        let path = self.path.join(format!("{number}.spill"));
-        let file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(true)
-            .open(&path)
-            .map_err(|e| self.full(&e))?;
-        Ok((path, file))
-    }
-
-    fn take(&self, bytes: u64) -> Result<()> {
-        let used = self.used.fetch_add(bytes, Ordering::Relaxed) + bytes;
-        match self.limit {
-            Some(limit) if used > limit => {
-                self.used.fetch_sub(bytes, Ordering::Relaxed);
-                Err(Failure::definite(format!(
-                    "transactions in progress need more than the spill limit of {limit} bytes"
-                ))
-                .detail("nothing of them was acknowledged; they come again whole")
-                .hint("raise --spill-limit, or let the server keep them: --streaming off"))
-            }
-            _ => Ok(()),
-        }
-    }
-
-    fn full(&self, error: &std::io::Error) -> Failure {
-        Failure::definite(format!(
-            "cannot spill a transaction to {}: {error}",
-            self.path.display()
-        ))
-        .detail("nothing of it was acknowledged; it comes again whole")
-        .hint("free space, name another folder with --spill-dir, or let the server keep transactions in progress: --streaming off")
-    }
-}
-
-impl Drop for SpillDir {
-    fn drop(&mut self) {
-        if self.temporary {
-            // It is only a temporary folder; the next start does not use it.
-            let _ = std::fs::remove_dir_all(&self.path);
-        }
-    }
-}
 
 /// Frames in the order they came: those that were spilled first, then those
 /// still in memory. Each is its length as `u32` and its bytes.
@@ -135,7 +32,7 @@ struct Spilled {
 
 impl Drop for Spilled {
     fn drop(&mut self) {
-        self.dir.used.fetch_sub(self.length, Ordering::Relaxed);
+        self.dir.give_back(self.length);
         // The next start removes it if this fails.
         let _ = std::fs::remove_file(&self.path);
     }
@@ -314,15 +211,5 @@ mod tests {
         spool.push(&[0; 200]);
         let failure = spool.spill(&dir).unwrap_err();
         assert!(failure.hint.unwrap().contains("--spill-limit"));
-    }
-
-    #[test]
-    fn what_an_earlier_process_spilled_is_removed_at_start() {
-        let folder = tempfile::tempdir().unwrap();
-        std::fs::write(folder.path().join("7.spill"), b"old").unwrap();
-        std::fs::write(folder.path().join("kept"), b"x").unwrap();
-        SpillDir::open(Some(folder.path()), None).unwrap();
-        let left: Vec<_> = std::fs::read_dir(folder.path()).unwrap().collect();
-        assert_eq!(left.len(), 1);
     }
 }

@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use walferry_protocol::ProtocolError;
 
-use super::spool::{SpillDir, Spool};
+use super::spill_dir::SpillDir;
+use super::spool::Spool;
 use crate::decode::native::malformed_frame;
 use crate::error::Result;
 

@@ -13,7 +13,7 @@ use crate::pipeline::budget::Budget;
 use crate::pipeline::dispatch::{self, Dispatch, Job};
 use crate::state::Identity;
 use crate::transaction::prepared::PreparedStore;
-use crate::transaction::spool::SpillDir;
+use crate::transaction::spill_dir::SpillDir;
 use crate::transaction::streamed::Streamed;
 
 const FIRST: u16 = Flags::FIRST;
