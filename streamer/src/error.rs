@@ -12,6 +12,8 @@ pub enum Class {
     Definite,
     /// Network, restart, failover: reconnect with backoff.
     Transient,
+    /// `check` found something that stops replication: exit code 3.
+    Unready,
 }
 
 /// A failure, in the shape of PostgreSQL's own reports.
@@ -65,6 +67,7 @@ impl Failure {
         match self.class {
             Class::Usage => 2,
             Class::Definite | Class::Transient => 1,
+            Class::Unready => 3,
         }
     }
 }

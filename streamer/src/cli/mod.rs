@@ -2,12 +2,14 @@
 //! ([`RunOptions`]); and the commands that are not `run`.
 
 mod arguments;
+mod check;
 mod config;
 mod configured;
 mod logging;
 mod options;
 mod run;
 mod slot;
+mod tables;
 
 use std::io::Write;
 
@@ -38,7 +40,11 @@ Deliver them to a file, for keeps:
 See how the server's slots fare:
   walferry slot list --source postgres://ferry@db.example/shop
 
-Exit codes: 0 done, 1 failed while running, 2 bad usage or configuration.
+Say beforehand whether it would work, and what mends what would not:
+  walferry check --source postgres://ferry@db.example/shop
+
+Exit codes: 0 done, 1 failed while running, 2 bad usage or configuration,
+3 check found something that stops replication.
 PostgreSQL 14 or later; walferry's output plugin has to be installed there."
 )]
 pub struct Cli {
@@ -78,6 +84,10 @@ pub enum LogFormat {
 pub enum Command {
     /// Read a slot and deliver its changes to a sink
     Run(Box<run::RunArguments>),
+    /// Say whether a run would work, and what mends what would not
+    Check(Box<check::CheckArguments>),
+    /// List what can be replicated and what not, and why
+    Tables(Box<tables::TablesArguments>),
     /// Check configuration files, and print their JSON Schema
     #[command(subcommand)]
     Config(config::ConfigCommand),
@@ -148,6 +158,14 @@ pub fn configure(cli: &mut Cli) -> Result<()> {
             .or_else(|| trace.map(|_| TRACE_STATEMENTS.to_owned()));
         cli.log_format = cli.log_format.or(job.log_format);
     }
+    let subject = match &mut cli.command {
+        Command::Check(arguments) => Some(&mut arguments.subject),
+        Command::Tables(arguments) => Some(&mut arguments.subject),
+        _ => None,
+    };
+    if let Some(subject) = subject {
+        subject.configured = subject.files.load()?;
+    }
     Ok(())
 }
 
@@ -161,6 +179,8 @@ pub fn execute(command: Command) -> Result<()> {
             arguments.configured.warn();
             crate::run::run(arguments.validate()?)
         }
+        Command::Check(arguments) => check::execute(*arguments),
+        Command::Tables(arguments) => tables::execute(*arguments),
         Command::Config(command) => config::execute(command),
         Command::Slot(command) => slot::execute(command),
         Command::Completions { shell } => {

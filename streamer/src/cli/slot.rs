@@ -74,13 +74,18 @@ pub struct NewSlotArguments {
 }
 
 pub fn execute(command: SlotCommand) -> Result<()> {
+    block_on(perform(command))
+}
+
+/// Waits for a command's end, or for the signal that ends it.
+pub(super) fn block_on<T>(command: impl Future<Output = Result<T>>) -> Result<T> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .map_err(|error| Failure::definite(format!("cannot start the event loop: {error}")))?;
     runtime.block_on(async {
         tokio::select! {
-            outcome = perform(command) => outcome,
+            outcome = command => outcome,
             // Dropping what is under way tells the server to stop it.
             signal = interrupted() => Err(Failure::definite(format!("ended by {signal}"))),
         }

@@ -4,24 +4,36 @@
 //! identity it simply does not log the old row (`ExtractReplicaIdentity` in
 //! `heapam.c`). So it is looked for before the run starts.
 
-use super::connection::{Connection, quote_identifier};
+use super::connection::{Connection, Row, quote_identifier};
 use super::table_filter::TableFilter;
 use crate::error::{Failure, Result};
 
-/// A table without a usable replica identity.
+const REPLICA_IDENTITY: &str = include_str!("../../../sql/preflight/replica_identity.sql");
+
+/// A table and what the server logs of its old rows.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct TableWithoutIdentity {
+pub struct TableIdentity {
+    pub oid: u32,
     pub schema: String,
     pub table: String,
+    /// `full`, `primary key`, `index` or `none`.
+    pub logged: String,
     /// Rows updated since the statistics were last reset.
     pub updates: u64,
     /// Rows deleted since the statistics were last reset.
     pub deletes: u64,
     /// It has a primary key, and the replica identity was set to something else.
-    pub has_primary_key: bool,
+    pub has_unused_primary_key: bool,
+    /// A unique index that would do for one.
+    pub candidate: Option<String>,
 }
 
-impl TableWithoutIdentity {
+impl TableIdentity {
+    /// Whether an UPDATE or DELETE can't name its old row.
+    pub fn is_missing(&self) -> bool {
+        self.logged == "none"
+    }
+
     /// Whether rows were changed that could not have been named.
     pub fn has_had_changes(&self) -> bool {
         self.updates + self.deletes > 0
@@ -32,63 +44,73 @@ impl TableWithoutIdentity {
         format!("{}.{}", self.schema, self.table)
     }
 
-    /// The statement that mends it.
-    pub fn cure(&self) -> String {
-        let table = format!(
+    fn quoted(&self) -> String {
+        format!(
             "{}.{}",
             quote_identifier(&self.schema),
             quote_identifier(&self.table)
-        );
-        if self.has_primary_key {
-            format!("ALTER TABLE {table} REPLICA IDENTITY DEFAULT")
+        )
+    }
+
+    /// A statement that mends it as it is.
+    pub fn statement(&self) -> String {
+        let table = self.quoted();
+        let identity = match &self.candidate {
+            _ if self.has_unused_primary_key => "DEFAULT".to_owned(),
+            Some(index) => format!("USING INDEX {}", quote_identifier(index)),
+            None => "FULL".to_owned(),
+        };
+        format!("ALTER TABLE {table} REPLICA IDENTITY {identity}")
+    }
+
+    /// The statements that mend it, the best first.
+    pub fn cure(&self) -> String {
+        if self.has_unused_primary_key || self.candidate.is_some() {
+            self.statement()
         } else {
             format!(
-                "ALTER TABLE {table} ADD PRIMARY KEY (…), or ALTER TABLE {table} REPLICA IDENTITY FULL"
+                "ALTER TABLE {} ADD PRIMARY KEY (…), or {}",
+                self.quoted(),
+                self.statement()
             )
         }
     }
 }
 
-/// Permanent tables and partition leaves of the connection's database whose old
-/// rows are not logged, as far as `filter` lets them through.
+/// Permanent tables and partition leaves of the connection's database; system
+/// schemas and walferry's own are left out.
 ///
-/// A key that is deferrable or not valid does not count, as in
-/// `RelationGetIndexList`; system schemas and walferry's own are left out.
+/// # Errors
+/// What the server refuses.
+pub async fn table_identities(connection: &mut Connection) -> Result<Vec<TableIdentity>> {
+    let rows = connection.simple_query(REPLICA_IDENTITY).await?;
+    let text = |row: &Row, name| row.get(name).unwrap_or_default().to_owned();
+    Ok(rows
+        .iter()
+        .map(|row| TableIdentity {
+            oid: row.parse("oid").unwrap_or(0),
+            schema: text(row, "schema"),
+            table: text(row, "table_name"),
+            logged: text(row, "logged"),
+            updates: row.parse("updates").unwrap_or(0),
+            deletes: row.parse("deletes").unwrap_or(0),
+            has_unused_primary_key: row.is_true("has_unused_primary_key"),
+            candidate: row.get("candidate").map(str::to_owned),
+        })
+        .collect())
+}
+
+/// The tables whose old rows are not logged, as far as `filter` lets them through.
+///
+/// # Errors
+/// What the server refuses.
 pub async fn tables_without_usable_identity(
     connection: &mut Connection,
     filter: &TableFilter,
-) -> Result<Vec<TableWithoutIdentity>> {
-    let rows = connection
-        .simple_query(
-            "SELECT n.nspname AS schema, c.relname AS table_name, \
-             coalesce(pg_catalog.pg_stat_get_tuples_updated(c.oid), 0) AS updates, \
-             coalesce(pg_catalog.pg_stat_get_tuples_deleted(c.oid), 0) AS deletes, \
-             EXISTS (SELECT FROM pg_catalog.pg_index i WHERE i.indrelid = c.oid \
-               AND i.indisprimary AND i.indisvalid AND i.indimmediate) AS has_primary_key \
-             FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
-             WHERE c.relkind = 'r' AND c.relpersistence = 'p' \
-             AND n.nspname NOT IN ('pg_catalog', 'information_schema', 'pg_toast', 'walferry') \
-             AND CASE c.relreplident \
-               WHEN 'f' THEN false \
-               WHEN 'n' THEN true \
-               WHEN 'd' THEN NOT EXISTS (SELECT FROM pg_catalog.pg_index i WHERE i.indrelid = c.oid \
-                 AND i.indisprimary AND i.indisvalid AND i.indimmediate) \
-               ELSE NOT EXISTS (SELECT FROM pg_catalog.pg_index i WHERE i.indrelid = c.oid \
-                 AND i.indisreplident AND i.indisvalid AND i.indimmediate) END \
-             ORDER BY 1, 2",
-        )
-        .await?;
-    Ok(rows
-        .iter()
-        .map(|row| TableWithoutIdentity {
-            schema: row.get("schema").unwrap_or_default().to_owned(),
-            table: row.get("table_name").unwrap_or_default().to_owned(),
-            updates: row.parse("updates").unwrap_or(0),
-            deletes: row.parse("deletes").unwrap_or(0),
-            has_primary_key: row.is_true("has_primary_key"),
-        })
-        .filter(|table| filter.passes(&table.schema, &table.table))
-        .collect())
+) -> Result<Vec<TableIdentity>> {
+    let mut tables = table_identities(connection).await?;
+    tables.retain(|table| table.is_missing() && filter.passes(&table.schema, &table.table));
+    Ok(tables)
 }
 
 /// Refuses tables that have had changes which can't be named, unless they are
@@ -96,10 +118,10 @@ pub async fn tables_without_usable_identity(
 ///
 /// # Errors
 /// Definite, with the statements that mend it.
-pub fn judge(tables: &[TableWithoutIdentity], accept: bool) -> Result<()> {
+pub fn judge(tables: &[TableIdentity], accept: bool) -> Result<()> {
     let (changed, unchanged): (Vec<_>, Vec<_>) =
         tables.iter().partition(|table| table.has_had_changes());
-    let names = |tables: &[&TableWithoutIdentity]| {
+    let names = |tables: &[&TableIdentity]| {
         const SHOWN: usize = 20;
         let mut text = tables
             .iter()

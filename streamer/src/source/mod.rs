@@ -4,6 +4,7 @@
 //! speaks to it, [`slot`] finds or makes the replication slot, [`replication`]
 //! reads it, [`catalog`] tells what a plugin's rows leave out, and [`identity`]
 //! which tables can't name their old rows.
+//! [`preflight`] looks beforehand whether all that would work.
 //! [`report`] turns what the server refuses into a [`crate::error::Failure`]
 //! with its cure.
 
@@ -12,6 +13,7 @@ pub mod connection;
 pub mod conninfo;
 pub mod identity;
 pub mod plugin;
+pub mod preflight;
 pub mod replication;
 pub mod report;
 pub mod secret;

@@ -55,13 +55,33 @@ impl TableFilter {
 
     /// Whether changes of this table are replicated.
     pub fn passes(&self, schema: &str, table: &str) -> bool {
-        let in_list = |patterns: &Patterns| {
-            patterns
-                .read
-                .iter()
-                .any(|[in_schema, in_table]| in_schema.matches(schema) && in_table.matches(table))
-        };
-        (self.include.read.is_empty() || in_list(&self.include)) && !in_list(&self.exclude)
+        self.includes(schema, table) && !self.exclude.any(schema, table)
+    }
+
+    /// Whether the table is among those to take, whatever else leaves it out.
+    pub fn includes(&self, schema: &str, table: &str) -> bool {
+        self.include.read.is_empty() || self.include.any(schema, table)
+    }
+
+    /// Whether a pattern without wildcards names the table.
+    pub fn names(&self, schema: &str, table: &str) -> bool {
+        self.include.read.iter().any(|[in_schema, in_table]| {
+            in_schema.literal().as_deref() == Some(schema)
+                && in_table.literal().as_deref() == Some(table)
+        })
+    }
+
+    /// The patterns to take that match none of `tables`, as they read.
+    pub fn unmatched<'a>(&self, tables: impl Iterator<Item = (&'a str, &'a str)>) -> Vec<String> {
+        let mut left: Vec<&[Glob; 2]> = self.include.read.iter().collect();
+        for (schema, table) in tables {
+            left.retain(|[in_schema, in_table]| {
+                !(in_schema.matches(schema) && in_table.matches(table))
+            });
+        }
+        left.iter()
+            .map(|[schema, table]| format!("{schema}.{table}"))
+            .collect()
     }
 
     /// Whether the output plugin lets changes of this table through: those of
@@ -97,6 +117,12 @@ impl TableFilter {
 }
 
 impl Patterns {
+    fn any(&self, schema: &str, table: &str) -> bool {
+        self.read
+            .iter()
+            .any(|[in_schema, in_table]| in_schema.matches(schema) && in_table.matches(table))
+    }
+
     fn parse(lists: &[String]) -> Result<Self> {
         let text = lists.join(",");
         if text.is_empty() {
@@ -126,6 +152,17 @@ impl Patterns {
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Glob(Vec<Token>);
 
+impl std::fmt::Display for Glob {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        use std::fmt::Write;
+        self.0.iter().try_for_each(|token| match token {
+            Token::Character(character) => f.write_char(*character),
+            Token::AnyOne => f.write_char('?'),
+            Token::Any => f.write_char('*'),
+        })
+    }
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Token {
     Character(char),
@@ -134,6 +171,17 @@ enum Token {
 }
 
 impl Glob {
+    /// The one name it stands for, if it has no wildcards.
+    fn literal(&self) -> Option<String> {
+        self.0
+            .iter()
+            .map(|token| match token {
+                Token::Character(character) => Some(*character),
+                Token::AnyOne | Token::Any => None,
+            })
+            .collect()
+    }
+
     /// Reads up to one of `ends`, which is given back. Blanks around the
     /// pattern do not count; what is in double quotes or after a backslash
     /// stands for itself.

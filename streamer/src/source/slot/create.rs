@@ -44,7 +44,7 @@ pub struct NewSlot {
 impl NewSlot {
     /// CREATE_REPLICATION_SLOT in the grammar of the server's version: options
     /// in parentheses since 15, words before.
-    fn command(&self, version: u32) -> String {
+    pub(in crate::source) fn command(&self, version: u32) -> String {
         let mut command = format!("CREATE_REPLICATION_SLOT {}", quote_identifier(&self.name));
         if self.temporary {
             command.push_str(" TEMPORARY");

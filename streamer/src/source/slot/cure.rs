@@ -30,25 +30,46 @@ pub async fn explain_reading(connection: &mut Connection, failure: Failure, slot
 /// The built-in value of `output_plugin_libraries`.
 const DEFAULT_LIBRARIES: &str = "pgoutput, test_decoding";
 
-/// How to let the server load `plugin`: the statement that adds it to
-/// `output_plugin_libraries` and takes nothing off, neither what is listed now
-/// nor what existing slots use. `None` where the server has no such setting.
-async fn allow_plugin(connection: &mut Connection, plugin: &str) -> Result<Option<String>> {
-    let current = setting(connection).await?;
+/// What lets the server load a plugin.
+pub(in crate::source) struct Allowance {
+    /// What `output_plugin_libraries` lists now; `None` where this role can't read it.
+    pub current: Option<String>,
+    /// A list with the plugin that takes nothing off, as ALTER SYSTEM takes it:
+    /// what is listed now (or by default, where that can't be read) and what
+    /// existing slots use.
+    pub list: String,
+}
+
+/// What the server's list of plugins has to be for `plugin` to be loaded.
+/// `None` where the server has no such setting.
+pub(in crate::source) async fn allowance(
+    connection: &mut Connection,
+    plugin: &str,
+) -> Result<Option<Allowance>> {
+    let current = match setting(connection).await? {
+        Setting::Absent => return Ok(None),
+        Setting::Value(value) => Some(value),
+        // Not to be read is not absent, and what it lists may be more than the default.
+        Setting::Hidden => None,
+    };
     let used = plugins_of_slots(connection).await?;
     let wanted = used.iter().map(String::as_str).chain([plugin]);
-    Ok(match current {
-        Setting::Absent => None,
-        Setting::Value(value) => Some(format!(
-            "{}; SELECT pg_reload_conf()",
-            statement(&value, wanted)
-        )),
-        // Not to be read is not absent, and what it lists may be more than the default.
-        Setting::Hidden => Some(format!(
-            "the server's output_plugin_libraries does not list {plugin}, and only a superuser may read it: as one, SHOW output_plugin_libraries, and if it is still the default, {}; SELECT pg_reload_conf(); else keep what it lists and add {plugin}",
-            statement(DEFAULT_LIBRARIES, wanted)
-        )),
-    })
+    let list = list(current.as_deref().unwrap_or(DEFAULT_LIBRARIES), wanted);
+    Ok(Some(Allowance { current, list }))
+}
+
+/// How to let the server load `plugin`, in words.
+async fn allow_plugin(connection: &mut Connection, plugin: &str) -> Result<Option<String>> {
+    let Some(Allowance { current, list }) = allowance(connection, plugin).await? else {
+        return Ok(None);
+    };
+    let statement = format!("ALTER SYSTEM SET output_plugin_libraries = {list}");
+    Ok(Some(match current {
+        Some(_) => format!("{statement}; SELECT pg_reload_conf()"),
+        None => format!(
+            "the server's output_plugin_libraries does not list {plugin}, and only a superuser may read it: as one, SHOW output_plugin_libraries, and if it is still the default, {statement}; SELECT pg_reload_conf(); else keep what it lists and add {plugin}",
+        ),
+    }))
 }
 
 enum Setting {
@@ -86,8 +107,8 @@ async fn plugins_of_slots(connection: &mut Connection) -> Result<Vec<String>> {
         .collect())
 }
 
-/// The ALTER SYSTEM that lists everything in `current` and in `wanted`.
-fn statement<'a>(current: &str, wanted: impl IntoIterator<Item = &'a str>) -> String {
+/// Everything in `current` and in `wanted`, as ALTER SYSTEM takes it.
+fn list<'a>(current: &str, wanted: impl IntoIterator<Item = &'a str>) -> String {
     let mut names: Vec<String> = split_list(current);
     for name in wanted {
         if !names.iter().any(|known| known == name) {
@@ -95,10 +116,7 @@ fn statement<'a>(current: &str, wanted: impl IntoIterator<Item = &'a str>) -> St
         }
     }
     let list: Vec<String> = names.iter().map(|name| element(name)).collect();
-    format!(
-        "ALTER SYSTEM SET output_plugin_libraries = {}",
-        list.join(", ")
-    )
+    list.join(", ")
 }
 
 /// A list setting's elements: separated by commas, in double quotes where
@@ -153,23 +171,20 @@ mod tests {
     #[test]
     fn the_statement_keeps_what_is_listed_and_what_slots_use() {
         assert_eq!(
-            statement(
+            list(
                 "pgoutput, test_decoding",
                 ["wal2json", "pgoutput", "walferry"]
             ),
-            "ALTER SYSTEM SET output_plugin_libraries = pgoutput, test_decoding, wal2json, walferry"
+            "pgoutput, test_decoding, wal2json, walferry"
         );
-        assert_eq!(
-            statement("", ["walferry"]),
-            "ALTER SYSTEM SET output_plugin_libraries = walferry"
-        );
+        assert_eq!(list("", ["walferry"]), "walferry");
     }
 
     #[test]
     fn odd_names_keep_their_quotes() {
         assert_eq!(
-            statement(r#"pgoutput,"My ""Plug, in", $libdir/x"#, ["walferry"]),
-            r#"ALTER SYSTEM SET output_plugin_libraries = pgoutput, 'My "Plug, in', '$libdir/x', walferry"#
+            list(r#"pgoutput,"My ""Plug, in", $libdir/x"#, ["walferry"]),
+            r#"pgoutput, 'My "Plug, in', '$libdir/x', walferry"#
         );
     }
 }
