@@ -73,12 +73,12 @@ fn bad_usage_ends_with_2_one_clear_line_and_the_cure() {
     }
     for (source, parts) in [
         (
-            "postgres://u@h/d?sslmode=require",
-            &["does not speak TLS", "sslmode=disable"][..],
+            "postgres://u@h/d?sslmode=required",
+            &["unknown sslmode \"required\"", "verify-full"][..],
         ),
         (
-            "postgres://u@h/d?sslmode=verify-full",
-            &["does not speak TLS"],
+            "postgres://u@h/d?sslmode=verify-full&sslrootcert=/nowhere.pem",
+            &["cannot read the root certificate file /nowhere.pem"],
         ),
         (
             "postgres://u@h/d?pasword=x",

@@ -62,6 +62,15 @@ impl Server {
         self.folder.path().join("scratch")
     }
 
+    /// Writes a file into the data directory that only the server's account may
+    /// read, as it wants its TLS key to be.
+    pub fn write_private_file(&self, name: &str, text: &str) {
+        let path = self.data_dir().join(name);
+        write_as_account(&path, text);
+        fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o600))
+            .unwrap_or_else(|error| panic!("cannot protect {}: {error}", path.display()));
+    }
+
     /// The port in the socket's name, and of TCP where [`Builder::tcp`] asked for it.
     pub fn port(&self) -> u16 {
         self.port

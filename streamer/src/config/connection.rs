@@ -9,9 +9,10 @@ use serde::Deserialize;
 
 use super::document::{Entries, List, Position, Value};
 use super::report::Reader;
-use super::setting::choice;
+use super::setting::{Setting, choice};
 use crate::cli::Plugin;
 use crate::source::secret::Secret;
+use crate::source::tls::SslMode;
 
 /// A connection file, as it is written.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
@@ -55,9 +56,9 @@ pub struct RawSsl {
     mode: Option<Value<SslMode>>,
     /// The certificate that is shown to the server.
     ssl_cert: Option<Value<PathBuf>>,
-    /// The authorities that may have signed the server's certificate (PEM, one or several).
+    /// The authorities that may have signed the server's certificate (PEM, one or several); system: those this machine trusts.
     root_cert: Option<Value<PathBuf>>,
-    /// The key of ssl-cert: PEM, PKCS #8 DER or PKCS #12.
+    /// The key of ssl-cert: PEM, PKCS #8 DER or PKCS #12, which may bring the certificate along.
     ssl_key: Option<Value<PathBuf>>,
     /// The password of ssl-key.
     ssl_key_password: Option<Value<Secret>>,
@@ -74,15 +75,22 @@ choice! {
         /// By polling with SQL functions.
         Sql = "SQL",
     }
+}
 
-    /// libpq's sslmode.
-    SslMode ("disable, allow, prefer, require, verify-ca or verify-full") {
-        Disable = "disable",
-        Allow = "allow",
-        Prefer = "prefer",
-        Require = "require",
-        VerifyCa = "verify-ca",
-        VerifyFull = "verify-full",
+impl Setting for SslMode {
+    const EXPECTED: &'static str = "disable, allow, prefer, require, verify-ca or verify-full";
+
+    fn read(text: &str) -> Option<Self> {
+        let mut modes = SslMode::ALL.into_iter();
+        modes.find(|mode| text.eq_ignore_ascii_case(mode.name()))
+    }
+
+    fn schema() -> schemars::Schema {
+        let names = SslMode::ALL.map(SslMode::name);
+        schemars::json_schema!({ "anyOf": [
+            { "enum": names },
+            { "type": "string", "pattern": format!(r"(?i)^({}|\$\{{.*)$", names.join("|")) },
+        ] })
     }
 }
 
@@ -260,13 +268,6 @@ impl RawSsl {
             key_password,
         };
         if ssl.mode != SslMode::Disable {
-            if ssl.certificate.is_none() && ssl.key.is_some() {
-                reader.error(
-                    first,
-                    "ssl: there is a key, but no certificate",
-                    Some("add ssl-cert"),
-                );
-            }
             if ssl.certificate.is_some() && ssl.key.is_none() {
                 reader.error(
                     first,
@@ -283,16 +284,6 @@ impl RawSsl {
                     Some("add root-cert: the server's own certificate authority, on RDS its bundle global-bundle.pem"),
                 );
             }
-        }
-        if !matches!(
-            ssl.mode,
-            SslMode::Disable | SslMode::Allow | SslMode::Prefer
-        ) {
-            reader.later(
-                first,
-                "ssl: connecting with TLS comes in a later version",
-                Some("connect through a unix socket, a private network or a tunnel, with mode: disable"),
-            );
         }
         Some(ssl)
     }
@@ -332,6 +323,12 @@ impl Connection {
                 ("keepalives_interval", (seconds / 6).max(1).to_string()),
             ],
         });
+        let ssl = self.ssl.as_ref();
+        let path = |path: Option<&PathBuf>| path.map(|path| path.to_string_lossy().into_owned());
+        let root = path(ssl.and_then(|ssl| ssl.root_certificate.as_ref()));
+        let certificate = path(ssl.and_then(|ssl| ssl.certificate.as_ref()));
+        let key = path(ssl.and_then(|ssl| ssl.key.as_ref()));
+        let key_password = ssl.and_then(|ssl| ssl.key_password.as_ref());
         let pairs = [
             ("host", self.host.as_deref()),
             ("port", port.as_deref()),
@@ -339,6 +336,10 @@ impl Connection {
             ("user", self.username.as_deref()),
             ("password", self.password.as_ref().map(Secret::expose)),
             ("sslmode", ssl_mode.as_deref()),
+            ("sslrootcert", root.as_deref()),
+            ("sslcert", certificate.as_deref()),
+            ("sslkey", key.as_deref()),
+            ("sslpassword", key_password.map(Secret::expose)),
         ];
         let probes = probes
             .iter()

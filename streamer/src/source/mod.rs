@@ -1,10 +1,10 @@
 //! The source server: connection, slot, stream, feedback.
 //!
 //! [`conninfo`] says where the server is and who we are there, [`connection`]
-//! speaks to it, [`slot`] finds or makes the replication slot, [`replication`]
-//! reads it, [`catalog`] tells what a plugin's rows leave out, and [`identity`]
-//! which tables can't name their old rows.
-//! [`preflight`] looks beforehand whether all that would work.
+//! speaks to it, inside [`tls`] where that is asked for, [`slot`] finds or makes
+//! the replication slot, [`replication`] reads it, [`catalog`] tells what a
+//! plugin's rows leave out, and [`identity`] which tables can't name their old
+//! rows. [`preflight`] looks beforehand whether all that would work.
 //! [`report`] turns what the server refuses into a [`crate::error::Failure`]
 //! with its cure.
 
@@ -19,3 +19,4 @@ pub mod report;
 pub mod secret;
 pub mod slot;
 pub mod table_filter;
+pub mod tls;

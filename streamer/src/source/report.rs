@@ -7,6 +7,7 @@
 
 use crate::error::{Class, Failure};
 use crate::source::conninfo::Conninfo;
+use crate::source::tls::SslMode;
 
 /// What was being done when the server refused.
 #[derive(Clone, Copy, Debug)]
@@ -65,7 +66,10 @@ pub fn failure(body: &[u8], doing: &Doing<'_>) -> Failure {
     }
     failure.hint = cure(&fields.code, &fields.message, doing).or(fields.hint);
     if let Doing::Connecting(conninfo) = doing {
-        let secrets = conninfo.given_password();
+        let secrets = conninfo
+            .given_password()
+            .into_iter()
+            .chain(conninfo.tls.key_password());
         failure.message = crate::source::secret::redact(&failure.message, secrets);
     }
     failure
@@ -134,6 +138,12 @@ fn cure_connecting(code: &str, message: &str, conninfo: &Conninfo) -> Option<Str
         "28P01" => format!(
             "check the password of role \"{user}\" (PGPASSWORD, the URL or ~/.pgpass); ALTER ROLE \"{user}\" PASSWORD '…' sets a new one"
         ),
+        "28000" if message.contains("no encryption") && conninfo.tls.mode == SslMode::Disable => {
+            "pg_hba.conf may have a hostssl line for this: connect with sslmode=require".to_owned()
+        }
+        "28000" if message.contains("client certificate") => {
+            "name a certificate that the server trusts in sslcert, and its key in sslkey".to_owned()
+        }
         "28000" if message.contains("pg_hba.conf") => format!(
             "add a line to pg_hba.conf, for example: host {} {user} samenet scram-sha-256 (\"local\" for a unix socket; logical replication needs the database, not the word replication), then SELECT pg_reload_conf()",
             conninfo.dbname

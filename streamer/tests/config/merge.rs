@@ -217,7 +217,6 @@ fn what_this_version_can_not_run_stops_the_run() {
         ),
         ("slot: a\nplugin: pgoutput\n", "plugin pgoutput"),
         ("publication: p\n", "publication"),
-        ("connection: {ssl: {mode: require}}\n", "TLS"),
         (
             "filter: {allow: {allow: {t: {conditions: a > 1}}}}\n",
             "conditions",

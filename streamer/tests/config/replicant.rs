@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use walferry_streamer::cli::Plugin;
 use walferry_streamer::config::Kind;
-use walferry_streamer::config::connection::{LogReader, SslMode};
+use walferry_streamer::config::connection::LogReader;
 use walferry_streamer::config::filter::ObjectType;
+use walferry_streamer::source::tls::SslMode;
 
 use crate::{messages, read, understood};
 
@@ -107,16 +108,21 @@ fn the_sql_log_reader_is_understood_and_comes_later() {
 fn ssl_with_a_root_certificate_verifies_the_server() {
     let text = "ssl:\n  ssl-cert: /etc/ferry/client.crt\n  root-cert: /etc/ferry/rds.pem\n  ssl-key: /etc/ferry/client.pk8\n";
     let (configuration, report) = understood(Kind::Connection, text);
-    let ssl = configuration.connection.ssl.expect("ssl");
+    let ssl = configuration.connection.ssl.as_ref().expect("ssl");
     assert_eq!(ssl.mode, SslMode::VerifyFull);
     assert_eq!(ssl.root_certificate, Some("/etc/ferry/rds.pem".into()));
     assert_eq!(ssl.certificate, Some("/etc/ferry/client.crt".into()));
     assert_eq!(ssl.key, Some("/etc/ferry/client.pk8".into()));
-    assert!(
-        report.later[0]
-            .message
-            .contains("TLS comes in a later version")
-    );
+    assert!(report.later.is_empty());
+    let dsn = configuration.connection.dsn();
+    for part in [
+        "sslmode='verify-full'",
+        "sslrootcert='/etc/ferry/rds.pem'",
+        "sslcert='/etc/ferry/client.crt'",
+        "sslkey='/etc/ferry/client.pk8'",
+    ] {
+        assert!(dsn.expose().contains(part), "{part}");
+    }
 }
 
 const FILTER: &str = r#"allow:

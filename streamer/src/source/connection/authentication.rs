@@ -1,8 +1,11 @@
-//! Start-up packet and authentication: trust, password, md5, SCRAM-SHA-256.
+//! Authentication: trust, password, md5, SCRAM-SHA-256 with and without channel
+//! binding.
 
 use bytes::{Buf, Bytes, BytesMut};
 use postgres_protocol::authentication::md5_hash;
-use postgres_protocol::authentication::sasl::{ChannelBinding, SCRAM_SHA_256, ScramSha256};
+use postgres_protocol::authentication::sasl::{
+    self, SCRAM_SHA_256, SCRAM_SHA_256_PLUS, ScramSha256,
+};
 use postgres_protocol::message::frontend;
 
 use super::message::MessageReader;
@@ -11,6 +14,7 @@ use crate::error::{Failure, Result};
 use crate::source::conninfo::{Address, Conninfo, Host};
 use crate::source::report::{self, Doing};
 use crate::source::secret::Secret;
+use crate::source::tls::{self, ChannelBinding, Secured};
 
 /// What is needed to answer the server's authentication requests.
 pub struct Authentication<'a> {
@@ -18,6 +22,8 @@ pub struct Authentication<'a> {
     pub host: &'a Host,
     pub reader: &'a mut MessageReader,
     pub writer: &'a mut WriteHalf,
+    /// `None`: without TLS.
+    pub secured: Option<&'a Secured>,
 }
 
 impl Authentication<'_> {
@@ -30,6 +36,7 @@ impl Authentication<'_> {
                 0 if asked => return Ok(()),
                 0 => {
                     self.allow("none")?;
+                    self.allow_unbound()?;
                     return Ok(());
                 }
                 3 => "password",
@@ -49,6 +56,9 @@ impl Authentication<'_> {
             };
             self.allow(method)?;
             asked = true;
+            if kind != 10 {
+                self.allow_unbound()?;
+            }
             let password = self.password()?;
             match kind {
                 3 => self.send_password(password.expose().as_bytes()).await?,
@@ -70,21 +80,12 @@ impl Authentication<'_> {
     }
 
     async fn scram(&mut self, mechanisms: &[u8], password: &Secret) -> Result<()> {
-        if !mechanisms
-            .split(|byte| *byte == 0)
-            .any(|name| name == SCRAM_SHA_256.as_bytes())
-        {
-            return Err(Failure::definite(
-                "the server offers no SASL mechanism that works without TLS",
-            )
-            .hint("walferry speaks SCRAM-SHA-256"));
-        }
-        let mut scram =
-            ScramSha256::new(password.expose().as_bytes(), ChannelBinding::unsupported());
+        let (mechanism, binding) = self.mechanism(mechanisms)?;
+        let mut scram = ScramSha256::new(password.expose().as_bytes(), binding);
         let refused = |error: std::io::Error| {
             Failure::definite(format!("SCRAM authentication failed: {}", io_text(&error)))
         };
-        self.send(|out| frontend::sasl_initial_response(SCRAM_SHA_256, scram.message(), out))
+        self.send(|out| frontend::sasl_initial_response(mechanism, scram.message(), out))
             .await?;
         let (11, body) = self.request().await? else {
             return Err(malformed("SASL exchange"));
@@ -97,6 +98,72 @@ impl Authentication<'_> {
         };
         // The server proves here that it knows the password too.
         scram.finish(&body).map_err(refused)
+    }
+
+    /// Which of the server's mechanisms, and what it is bound to.
+    ///
+    /// Where we could bind and the server does not offer to, the exchange says
+    /// so ("y"): a server that did offer then knows that somebody in between
+    /// took the offer out (RFC 5802 section 6).
+    fn mechanism(&self, offered: &[u8]) -> Result<(&'static str, sasl::ChannelBinding)> {
+        let offers = |name: &str| {
+            offered
+                .split(|byte| *byte == 0)
+                .any(|known| known == name.as_bytes())
+        };
+        let wanted = self.conninfo.tls.channel_binding;
+        if self.secured.is_none() && offers(SCRAM_SHA_256_PLUS) {
+            return Err(Failure::definite(
+                "the server offers to bind authentication to TLS on a connection without TLS",
+            )
+            .hint(
+                "somebody in between may have taken TLS away: connect with sslmode=verify-full",
+            ));
+        }
+        let end_point = self
+            .secured
+            .filter(|_| wanted != ChannelBinding::Disable)
+            .and_then(|secured| secured.end_point.clone());
+        match end_point {
+            Some(hash) if offers(SCRAM_SHA_256_PLUS) => {
+                return Ok((
+                    SCRAM_SHA_256_PLUS,
+                    sasl::ChannelBinding::tls_server_end_point(hash),
+                ));
+            }
+            _ => self.allow_unbound()?,
+        }
+        if !offers(SCRAM_SHA_256) {
+            return Err(
+                Failure::definite("the server offers no SASL mechanism that walferry has")
+                    .hint("walferry speaks SCRAM-SHA-256 and SCRAM-SHA-256-PLUS"),
+            );
+        }
+        let binding = match end_point {
+            Some(_) => sasl::ChannelBinding::unrequested(),
+            None => sasl::ChannelBinding::unsupported(),
+        };
+        Ok((SCRAM_SHA_256, binding))
+    }
+
+    /// Refuses what is not bound to the server's certificate, where that was
+    /// asked for.
+    fn allow_unbound(&self) -> Result<()> {
+        if self.conninfo.tls.channel_binding != ChannelBinding::Require {
+            return Ok(());
+        }
+        let failure = Failure::definite(
+            "channel_binding=require, and the server does not bind authentication to TLS",
+        );
+        Err(match self.secured {
+            None => failure
+                .detail("the connection is without TLS")
+                .hint("channel binding needs TCP, TLS (sslmode=require) and SCRAM-SHA-256"),
+            Some(secured) if secured.end_point.is_none() => failure
+                .detail("there is no binding to the signature algorithm of the server's certificate (such as Ed25519)")
+                .hint("give the server a certificate signed with RSA or ECDSA and SHA-256, or use channel_binding=prefer"),
+            Some(_) => failure.hint("give this role a scram-sha-256 line in pg_hba.conf and a password stored so"),
+        })
     }
 
     /// The next authentication request: its number and what follows.
@@ -174,10 +241,12 @@ impl Authentication<'_> {
 }
 
 pub fn lost(error: &std::io::Error) -> Failure {
-    Failure::transient(format!(
-        "lost the connection to the server: {}",
-        io_text(error)
-    ))
+    tls::failure_of(error).unwrap_or_else(|| {
+        Failure::transient(format!(
+            "lost the connection to the server: {}",
+            io_text(error)
+        ))
+    })
 }
 
 /// The server went away while it owed an answer.

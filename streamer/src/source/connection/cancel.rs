@@ -9,6 +9,7 @@ use bytes::BytesMut;
 use postgres_protocol::message::frontend;
 
 use super::socket::Peer;
+use crate::source::tls::Secured;
 
 /// How long a cancel request may hold up whoever sends it.
 const TIMEOUT: Duration = Duration::from_secs(3);
@@ -17,14 +18,22 @@ const TIMEOUT: Duration = Duration::from_secs(3);
 #[derive(Clone, Debug)]
 pub struct CancelToken {
     peer: Peer,
+    /// The connection is inside TLS, so its key is to be sent in no other way.
+    secured: Option<Secured>,
     process_id: i32,
     secret_key: i32,
 }
 
 impl CancelToken {
-    pub(super) fn new(peer: Peer, process_id: i32, secret_key: i32) -> Self {
+    pub(super) fn new(
+        peer: Peer,
+        secured: Option<Secured>,
+        process_id: i32,
+        secret_key: i32,
+    ) -> Self {
         CancelToken {
             peer,
+            secured,
             process_id,
             secret_key,
         }
@@ -46,7 +55,13 @@ impl CancelToken {
             Peer::Tcp(address) => {
                 let mut stream = TcpStream::connect_timeout(address, TIMEOUT)?;
                 stream.set_write_timeout(Some(TIMEOUT))?;
-                stream.write_all(&request)
+                match &self.secured {
+                    None => stream.write_all(&request),
+                    Some(secured) => {
+                        stream.set_read_timeout(Some(TIMEOUT))?;
+                        secured.send_blocking(stream, &request)
+                    }
+                }
             }
             Peer::Unix(file) => {
                 let mut stream = UnixStream::connect(file)?;

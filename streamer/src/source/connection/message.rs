@@ -2,7 +2,8 @@
 
 use bytes::{Buf, Bytes, BytesMut};
 
-use super::socket::{ReadHalf, io_text};
+use super::authentication::lost;
+use super::socket::ReadHalf;
 use crate::error::{Failure, Result};
 
 /// Bytes read at a time. Many small messages share one such buffer; a walferry
@@ -54,12 +55,11 @@ impl MessageReader {
             if self.buffer.capacity() - self.buffer.len() < wanted {
                 self.buffer.reserve(wanted.max(CHUNK));
             }
-            let read = self.half.read(&mut self.buffer).await.map_err(|error| {
-                Failure::transient(format!(
-                    "lost the connection to the server: {}",
-                    io_text(&error)
-                ))
-            })?;
+            let read = self
+                .half
+                .read(&mut self.buffer)
+                .await
+                .map_err(|error| lost(&error))?;
             if read == 0 {
                 return if self.buffer.is_empty() {
                     Ok(None)

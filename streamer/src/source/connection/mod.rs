@@ -17,12 +17,15 @@ pub use message::{Message, MessageReader};
 pub use socket::WriteHalf;
 
 pub(in crate::source) use authentication::{closed, lost, malformed};
+pub(in crate::source) use socket::io_text;
 
-use super::conninfo::{Conninfo, Host, TargetSessionAttrs};
+use super::conninfo::{Address, Conninfo, Host, TargetSessionAttrs};
 use super::report::{self, Doing};
+use super::tls::{self, Handshake, Secured, SslMode};
 use crate::error::{Class, Failure, Result};
 use authentication::Authentication;
-use socket::Peer;
+use socket::{Peer, Stream};
+use tokio::net::TcpStream;
 
 /// The oldest server walferry talks to, as `server_version_num`: the first
 /// whose logical decoding knows streamed and prepared transactions.
@@ -159,58 +162,143 @@ impl Connection {
         Ok(connection)
     }
 
+    /// Connects with TLS or without, as `sslmode` says, and in the other way
+    /// where the first was refused and the mode leaves both open.
     async fn start_up(
         conninfo: &Arc<Conninfo>,
         host: &Host,
         replication: Replication,
     ) -> Result<Self> {
-        let (read, mut writer, peer) = socket::open(host, &conninfo.keepalives).await?;
+        let attempts = match (&host.address, conninfo.tls.mode) {
+            // Who can get between the ends of a unix socket has won already.
+            (Address::Unix(_), _) | (_, SslMode::Disable) => &[Encryption::None][..],
+            (_, SslMode::Allow) => &[Encryption::None, Encryption::IfOffered],
+            (_, SslMode::Prefer) => &[Encryption::IfOffered, Encryption::None],
+            _ => &[Encryption::Demanded],
+        };
+        let mut before: Option<Refused> = None;
+        for encryption in attempts {
+            let refused = match Self::attempt(conninfo, host, replication, *encryption).await {
+                Ok(connection) => return Ok(connection),
+                Err(refused) => refused,
+            };
+            let failure = match before.take() {
+                None if refused.other_may_do && attempts.len() > 1 => {
+                    tracing::debug!(
+                        "{host} refused a connection {}: {}",
+                        with_or_without(refused.secured),
+                        refused.failure.message
+                    );
+                    before = Some(refused);
+                    continue;
+                }
+                None => refused.failure,
+                Some(before) => either(before, refused),
+            };
+            return Err(failure);
+        }
+        // Not reached: the last attempt is never followed by another.
+        Err(closed())
+    }
+
+    async fn attempt(
+        conninfo: &Arc<Conninfo>,
+        host: &Host,
+        replication: Replication,
+        encryption: Encryption,
+    ) -> Result<Self, Refused> {
+        let (stream, peer) = socket::open(host, &conninfo.keepalives)
+            .await
+            .map_err(Refused::final_word)?;
+        let (stream, secured) = match (stream, encryption) {
+            (Stream::Tcp(stream), Encryption::IfOffered | Encryption::Demanded) => {
+                Self::secure(conninfo, host, stream, encryption)
+                    .await
+                    .map_err(|failure| Refused {
+                        failure,
+                        secured: true,
+                        other_may_do: true,
+                    })?
+            }
+            (stream, _) => (stream, None),
+        };
+        let (read, mut writer) = stream.split();
         let mut reader = MessageReader::new(read);
-        let mut parameters = vec![
-            ("user", conninfo.user.as_str()),
-            ("database", &conninfo.dbname),
-            ("application_name", &conninfo.application_name),
-            ("client_encoding", "UTF8"),
-        ];
-        if replication == Replication::Database {
-            parameters.push(("replication", "database"));
+        let out = start_up_message(conninfo, replication).map_err(Refused::final_word)?;
+        if let Err(error) = writer.write_all(&out).await {
+            // With TLS 1.3 the server's refusal of our certificate may lie there
+            // to be read.
+            let failure = match reader.next().await {
+                Err(failure) if failure.class == Class::Definite => failure,
+                _ => lost(&error),
+            };
+            return Err(Refused::final_word(failure));
         }
-        if let Some(options) = &conninfo.options {
-            parameters.push(("options", options));
-        }
-        let mut out = BytesMut::new();
-        frontend::startup_message(parameters, &mut out)
-            .map_err(|_| Failure::usage("a connection setting holds a zero byte"))?;
-        writer.write_all(&out).await.map_err(|error| lost(&error))?;
         Authentication {
             conninfo,
             host,
             reader: &mut reader,
             writer: &mut writer,
+            secured: secured.as_ref(),
         }
         .perform()
-        .await?;
+        .await
+        .map_err(|failure| Refused {
+            // The server's own refusal: pg_hba.conf may have another line for
+            // the other way.
+            other_may_do: failure.sqlstate.is_some()
+                && secured.is_some() == (encryption == Encryption::IfOffered),
+            secured: secured.is_some(),
+            failure,
+        })?;
         let mut connection = Connection {
             reader,
             writer,
             conninfo: Arc::clone(conninfo),
             host: host.clone(),
             parameters: HashMap::new(),
-            cancel: CancelToken::new(peer.clone(), 0, 0),
+            cancel: CancelToken::new(peer.clone(), secured.clone(), 0, 0),
             busy: true,
         };
-        connection.finish_start_up(peer).await?;
+        connection
+            .finish_start_up(peer, secured)
+            .await
+            .map_err(Refused::final_word)?;
         Ok(connection)
     }
 
-    async fn finish_start_up(&mut self, peer: Peer) -> Result<()> {
+    /// Brings a connection into TLS, or leaves it as it is where the server has
+    /// none and that will do.
+    async fn secure(
+        conninfo: &Conninfo,
+        host: &Host,
+        mut stream: TcpStream,
+        encryption: Encryption,
+    ) -> Result<(Stream, Option<Secured>)> {
+        let handshake = Handshake::prepare(&conninfo.tls, host)?;
+        if tls::ask(&mut stream).await? {
+            let (stream, secured) = handshake.perform(stream).await?;
+            return Ok((Stream::Tls(Box::new(stream)), Some(secured)));
+        }
+        if encryption == Encryption::Demanded {
+            return Err(Failure::definite(format!(
+                "the server has no TLS, and sslmode={} demands it",
+                conninfo.tls.mode
+            ))
+            .hint("switch it on there (ssl = on, with ssl_cert_file and ssl_key_file), or connect through a private network with sslmode=disable"));
+        }
+        Ok((Stream::Tcp(stream), None))
+    }
+
+    async fn finish_start_up(&mut self, peer: Peer, secured: Option<Secured>) -> Result<()> {
         loop {
             let mut message = self.expect_message().await?;
             match message.tag {
                 b'K' if message.body.len() >= 8 => {
                     let process_id = message.body.get_i32();
+                    let secret_key = message.body.get_i32();
                     self.cancel =
-                        CancelToken::new(peer.clone(), process_id, message.body.get_i32());
+                        CancelToken::new(peer.clone(), secured.clone(), process_id, secret_key);
                 }
                 b'Z' => {
                     self.busy = false;
@@ -430,6 +518,81 @@ impl Connection {
     pub fn process_id(&self) -> i32 {
         self.cancel.process_id()
     }
+}
+
+/// What one attempt to connect does about TLS.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Encryption {
+    None,
+    /// TLS if the server has it.
+    IfOffered,
+    Demanded,
+}
+
+/// An attempt to connect that failed.
+struct Refused {
+    failure: Failure,
+    /// It was made with TLS.
+    secured: bool,
+    /// It may work with TLS where this was without, or the other way round.
+    other_may_do: bool,
+}
+
+impl Refused {
+    fn final_word(failure: Failure) -> Self {
+        Refused {
+            failure,
+            secured: false,
+            other_may_do: false,
+        }
+    }
+}
+
+fn with_or_without(secured: bool) -> &'static str {
+    if secured { "with TLS" } else { "without TLS" }
+}
+
+/// Of two refusals the one with TLS, for it tells more, and a word on the other.
+fn either(first: Refused, second: Refused) -> Failure {
+    let (main, other) = if first.secured {
+        (first, second)
+    } else {
+        (second, first)
+    };
+    let also = format!(
+        "{}: {}",
+        with_or_without(other.secured),
+        other.failure.message
+    );
+    let mut failure = main.failure;
+    // Both failed: what passes by itself in one way is worth another try.
+    if other.failure.class == Class::Transient {
+        failure.class = Class::Transient;
+    }
+    failure.detail = Some(match failure.detail {
+        Some(detail) => format!("{detail}; {also}"),
+        None => also,
+    });
+    failure
+}
+
+fn start_up_message(conninfo: &Conninfo, replication: Replication) -> Result<BytesMut> {
+    let mut parameters = vec![
+        ("user", conninfo.user.as_str()),
+        ("database", &conninfo.dbname),
+        ("application_name", &conninfo.application_name),
+        ("client_encoding", "UTF8"),
+    ];
+    if replication == Replication::Database {
+        parameters.push(("replication", "database"));
+    }
+    if let Some(options) = &conninfo.options {
+        parameters.push(("options", options));
+    }
+    let mut out = BytesMut::new();
+    frontend::startup_message(parameters, &mut out)
+        .map_err(|_| Failure::usage("a connection setting holds a zero byte"))?;
+    Ok(out)
 }
 
 /// What a connection is beside its socket, kept while it is in copy mode.

@@ -1,4 +1,5 @@
-//! Unix and TCP sockets, as two halves that different tasks may own.
+//! Unix and TCP sockets, the latter perhaps inside TLS, as two halves that
+//! different tasks may own.
 
 use std::io;
 use std::os::fd::AsFd;
@@ -8,18 +9,47 @@ use bytes::BytesMut;
 use rustix::net::sockopt;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpStream, UnixStream, lookup_host, tcp, unix};
+use tokio_rustls::client::TlsStream;
 
 use crate::error::{Failure, Result};
 use crate::source::conninfo::{Address, Host, Keepalives};
 
 pub enum ReadHalf {
     Tcp(tcp::OwnedReadHalf),
+    Tls(tokio::io::ReadHalf<TlsStream<TcpStream>>),
     Unix(unix::OwnedReadHalf),
 }
 
 pub enum WriteHalf {
     Tcp(tcp::OwnedWriteHalf),
+    Tls(tokio::io::WriteHalf<TlsStream<TcpStream>>),
     Unix(unix::OwnedWriteHalf),
+}
+
+/// A connected socket, still in one piece.
+pub enum Stream {
+    Tcp(TcpStream),
+    Tls(Box<TlsStream<TcpStream>>),
+    Unix(UnixStream),
+}
+
+impl Stream {
+    pub fn split(self) -> (ReadHalf, WriteHalf) {
+        match self {
+            Stream::Tcp(stream) => {
+                let (read, write) = stream.into_split();
+                (ReadHalf::Tcp(read), WriteHalf::Tcp(write))
+            }
+            Stream::Tls(stream) => {
+                let (read, write) = tokio::io::split(*stream);
+                (ReadHalf::Tls(read), WriteHalf::Tls(write))
+            }
+            Stream::Unix(stream) => {
+                let (read, write) = stream.into_split();
+                (ReadHalf::Unix(read), WriteHalf::Unix(write))
+            }
+        }
+    }
 }
 
 /// Where a connection really leads, to send a cancel request to the same place.
@@ -34,6 +64,12 @@ impl ReadHalf {
     pub async fn read(&mut self, buffer: &mut BytesMut) -> io::Result<usize> {
         match self {
             ReadHalf::Tcp(half) => half.read_buf(buffer).await,
+            ReadHalf::Tls(half) => match half.read_buf(buffer).await {
+                // An end without TLS's own goodbye, as of a server that
+                // crashed: messages have lengths, so it hides nothing.
+                Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(0),
+                result => result,
+            },
             ReadHalf::Unix(half) => half.read_buf(buffer).await,
         }
     }
@@ -43,6 +79,10 @@ impl WriteHalf {
     pub async fn write_all(&mut self, bytes: &[u8]) -> io::Result<()> {
         match self {
             WriteHalf::Tcp(half) => half.write_all(bytes).await,
+            WriteHalf::Tls(half) => {
+                half.write_all(bytes).await?;
+                half.flush().await
+            }
             WriteHalf::Unix(half) => half.write_all(bytes).await,
         }
     }
@@ -59,19 +99,14 @@ fn socket_file(folder: &Path, port: u16) -> PathBuf {
 }
 
 /// Connects to the first address of `host` that answers.
-pub async fn open(host: &Host, keepalives: &Keepalives) -> Result<(ReadHalf, WriteHalf, Peer)> {
+pub async fn open(host: &Host, keepalives: &Keepalives) -> Result<(Stream, Peer)> {
     match &host.address {
         Address::Unix(folder) => {
             let file = socket_file(folder, host.port);
             let stream = UnixStream::connect(&file)
                 .await
                 .map_err(|error| unreachable_socket(&file, &error))?;
-            let (read, write) = stream.into_split();
-            Ok((
-                ReadHalf::Unix(read),
-                WriteHalf::Unix(write),
-                Peer::Unix(file),
-            ))
+            Ok((Stream::Unix(stream), Peer::Unix(file)))
         }
         Address::Tcp { name, hostaddr } => {
             let addresses: Vec<_> = match hostaddr {
@@ -87,12 +122,7 @@ pub async fn open(host: &Host, keepalives: &Keepalives) -> Result<(ReadHalf, Wri
                     Ok(stream) => {
                         tune(&stream, keepalives)
                             .map_err(|error| unreachable_host(host, &error))?;
-                        let (read, write) = stream.into_split();
-                        return Ok((
-                            ReadHalf::Tcp(read),
-                            WriteHalf::Tcp(write),
-                            Peer::Tcp(address),
-                        ));
+                        return Ok((Stream::Tcp(stream), Peer::Tcp(address)));
                     }
                     Err(error) => last = Some(error),
                 }

@@ -7,7 +7,7 @@ use crate::error::Failure;
 pub enum Treatment {
     /// Means what it means in libpq.
     Used,
-    /// Only matters with TLS or Kerberos, which are never negotiated here.
+    /// Matters to nothing that is here, such as Kerberos.
     Unused,
 }
 use Treatment::{Unused, Used};
@@ -63,26 +63,26 @@ pub const KEYWORDS: &[Keyword] = &[
     keyword("load_balance_hosts", Some("PGLOADBALANCEHOSTS"), Used),
     keyword("replication", None, Used),
     keyword("requiressl", None, Used),
-    keyword("sslnegotiation", Some("PGSSLNEGOTIATION"), Unused),
+    keyword("sslnegotiation", Some("PGSSLNEGOTIATION"), Used),
     keyword("sslcompression", Some("PGSSLCOMPRESSION"), Unused),
-    keyword("sslcert", Some("PGSSLCERT"), Unused),
-    keyword("sslkey", Some("PGSSLKEY"), Unused),
-    keyword("sslpassword", None, Unused),
-    keyword("sslcertmode", Some("PGSSLCERTMODE"), Unused),
-    keyword("sslrootcert", Some("PGSSLROOTCERT"), Unused),
-    keyword("sslcrl", Some("PGSSLCRL"), Unused),
-    keyword("sslcrldir", Some("PGSSLCRLDIR"), Unused),
-    keyword("sslsni", Some("PGSSLSNI"), Unused),
-    keyword("sslkeylogfile", None, Unused),
+    keyword("sslcert", Some("PGSSLCERT"), Used),
+    keyword("sslkey", Some("PGSSLKEY"), Used),
+    keyword("sslpassword", None, Used),
+    keyword("sslcertmode", Some("PGSSLCERTMODE"), Used),
+    keyword("sslrootcert", Some("PGSSLROOTCERT"), Used),
+    keyword("sslcrl", Some("PGSSLCRL"), Used),
+    keyword("sslcrldir", Some("PGSSLCRLDIR"), Used),
+    keyword("sslsni", Some("PGSSLSNI"), Used),
+    keyword("sslkeylogfile", None, Used),
     keyword(
         "ssl_min_protocol_version",
         Some("PGSSLMINPROTOCOLVERSION"),
-        Unused,
+        Used,
     ),
     keyword(
         "ssl_max_protocol_version",
         Some("PGSSLMAXPROTOCOLVERSION"),
-        Unused,
+        Used,
     ),
     keyword("min_protocol_version", Some("PGMINPROTOCOLVERSION"), Unused),
     keyword("max_protocol_version", Some("PGMAXPROTOCOLVERSION"), Unused),

@@ -26,6 +26,7 @@ use std::time::Duration;
 pub use settings::{Environment, Settings};
 
 use super::secret::Secret;
+use super::tls::{ChannelBinding, SslMode, TlsSettings};
 use crate::error::{Failure, Result};
 
 /// The port servers listen on unless told otherwise.
@@ -57,6 +58,7 @@ pub struct Conninfo {
     pub keepalives: Keepalives,
     pub target_session_attrs: TargetSessionAttrs,
     pub require_auth: RequireAuth,
+    pub tls: TlsSettings,
 }
 
 /// One server to try.
@@ -203,8 +205,12 @@ impl Conninfo {
             Some(path) => Some(PathBuf::from(path)),
             None => environment.home().map(|home| home.join(".pgpass")),
         };
+        let tls = TlsSettings::read(settings, environment)?;
+        let hosts = hosts(settings)?;
+        refuse_contradictions(settings, &tls, &hosts)?;
         Ok(Conninfo {
-            hosts: hosts(settings)?,
+            hosts,
+            tls,
             dbname: settings.get("dbname").unwrap_or(&user).to_owned(),
             user,
             password: settings.get("password").map(Secret::new),
@@ -267,28 +273,13 @@ impl Conninfo {
 /// Settings that promise something this version does not do are refused, never
 /// passed over.
 fn refuse_unsupported(settings: &Settings) -> Result<()> {
-    let demands_tls = match settings.get("sslmode") {
-        None | Some("disable" | "allow" | "prefer") => settings.get("requiressl") == Some("1"),
-        Some("require" | "verify-ca" | "verify-full") => true,
-        Some(other) => {
-            return Err(Failure::usage(format!("unknown sslmode {other:?}"))
-                .hint("this version connects without TLS: sslmode is disable, allow or prefer"));
-        }
-    };
-    if demands_tls {
-        return Err(Failure::usage(format!(
-            "sslmode={} is not possible: this version of walferry does not speak TLS",
-            settings.get("sslmode").unwrap_or("require")
-        ))
-        .hint(
-            "connect through a unix socket, a private network or a tunnel, with sslmode=disable",
-        ));
-    }
     for (name, harmless) in [
         ("gssencmode", &["disable", "prefer"][..]),
-        ("channel_binding", &["disable", "prefer"]),
         ("load_balance_hosts", &["disable"]),
         ("requirepeer", &[""]),
+        ("sslnegotiation", &["postgres"]),
+        ("sslcrldir", &[""]),
+        ("sslkeylogfile", &[""]),
     ] {
         if let Some(value) = settings.get(name)
             && !harmless.contains(&value)
@@ -308,6 +299,31 @@ fn refuse_unsupported(settings: &Settings) -> Result<()> {
         if !matches!(plain.as_str(), "utf8" | "unicode" | "auto") {
             tracing::warn!("client_encoding={encoding} has no effect: walferry reads UTF8");
         }
+    }
+    Ok(())
+}
+
+/// What can't be had together, said before anything is tried.
+fn refuse_contradictions(settings: &Settings, tls: &TlsSettings, hosts: &[Host]) -> Result<()> {
+    let named = settings.get("host").unwrap_or_default();
+    if tls.mode == SslMode::VerifyFull
+        && settings.get("hostaddr").is_some()
+        && (named.is_empty() || named.split(',').any(|name| name.trim().is_empty()))
+    {
+        return Err(Failure::usage(
+            "sslmode=verify-full needs the name of the host, and there is only hostaddr",
+        )
+        .hint("add host=NAME: the name in the server's certificate"));
+    }
+    let all_without = tls.mode == SslMode::Disable
+        || hosts
+            .iter()
+            .all(|host| matches!(host.address, Address::Unix(_)));
+    if tls.channel_binding == ChannelBinding::Require && all_without {
+        return Err(Failure::usage(
+            "channel_binding=require needs TLS, and there is none with sslmode=disable or a unix socket",
+        )
+        .hint("connect over TCP with sslmode=require or more"));
     }
     Ok(())
 }

@@ -87,10 +87,7 @@ impl Settings {
         }
         for keyword in KEYWORDS {
             if keyword.treatment == Treatment::Unused && self.get(keyword.name).is_some() {
-                tracing::debug!(
-                    "connection keyword {} has no effect: this version connects without TLS and GSSAPI",
-                    keyword.name
-                );
+                tracing::debug!("connection keyword {} has no effect", keyword.name);
             }
         }
         Ok(())

@@ -137,23 +137,44 @@ fn the_password_file_is_read_only_when_it_is_private() {
 }
 
 #[test]
-fn tls_is_refused_rather_than_ignored() {
-    for mode in ["require", "verify-ca", "verify-full"] {
-        let failure = parse(&format!("host=db sslmode={mode} user=u")).unwrap_err();
-        assert_eq!(
-            failure.message,
-            format!("sslmode={mode} is not possible: this version of walferry does not speak TLS")
-        );
-        assert_eq!(failure.exit_code(), 2);
+fn the_mode_of_tls_is_libpqs() {
+    let mode = |text: &str| parse(text).unwrap().tls.mode;
+    assert_eq!(mode("host=db user=u"), SslMode::Prefer);
+    for known in SslMode::ALL {
+        assert_eq!(mode(&format!("host=db user=u sslmode={known}")), known);
     }
-    for mode in ["disable", "allow", "prefer"] {
-        parse(&format!("host=db sslmode={mode} user=u")).unwrap();
+    assert_eq!(mode("postgres://u@db/?ssl=true"), SslMode::Require);
+    assert_eq!(mode("user=u requiressl=1"), SslMode::Require);
+    assert_eq!(
+        mode("host=db user=u sslrootcert=system"),
+        SslMode::VerifyFull
+    );
+    let of_environment = parse_in("user=u", [("PGSSLMODE", "verify-ca")]).unwrap();
+    assert_eq!(of_environment.tls.mode, SslMode::VerifyCa);
+}
+
+#[test]
+fn what_can_not_be_had_is_refused_rather_than_ignored() {
+    for text in [
+        "host=db user=u sslmode=requires",
+        "host=db user=u sslmode=require sslrootcert=system",
+        "hostaddr=10.0.0.1 user=u sslmode=verify-full",
+        "host=/run user=u channel_binding=require",
+        "host=db user=u channel_binding=require sslmode=disable",
+        "host=db user=u channel_binding=on",
+        "host=db user=u sslcertmode=never",
+        "host=db user=u ssl_max_protocol_version=TLSv1.1",
+        "host=db user=u ssl_min_protocol_version=TLSv1.3 ssl_max_protocol_version=TLSv1.2",
+        "host=db user=u sslnegotiation=direct",
+        "host=db user=u sslcrldir=/etc/crls",
+        "host=db user=u sslkeylogfile=/tmp/keys",
+        "user=u requirepeer=postgres",
+        "user=u gssencmode=require",
+    ] {
+        let failure = parse(text).expect_err(text);
+        assert_eq!(failure.exit_code(), 2, "{text}");
+        assert!(failure.hint.is_some(), "{text}");
     }
-    parse_in("postgres://u@db/?ssl=true", []).unwrap_err();
-    parse_in("user=u", [("PGSSLMODE", "require")]).unwrap_err();
-    parse("user=u requirepeer=postgres").unwrap_err();
-    parse("user=u channel_binding=require").unwrap_err();
-    parse("user=u gssencmode=require").unwrap_err();
 }
 
 #[test]
@@ -173,8 +194,13 @@ fn no_error_and_no_debug_text_shows_a_password() {
         assert!(!failure.to_string().contains("hunter2"), "{failure}");
         assert!(!format!("{failure:?}").contains("hunter2"));
     }
-    let conninfo = parse("postgres://ferry:hunter2@db/shop").unwrap();
-    assert!(!format!("{conninfo:?} {conninfo}").contains("hunter2"));
+    for text in [
+        "postgres://ferry:hunter2@db/shop",
+        "host=db user=ferry sslpassword=hunter2",
+    ] {
+        let conninfo = parse(text).unwrap();
+        assert!(!format!("{conninfo:?} {conninfo}").contains("hunter2"));
+    }
 }
 
 #[test]
