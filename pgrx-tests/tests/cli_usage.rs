@@ -150,7 +150,7 @@ fn a_complaint_about_the_command_line_does_not_repeat_a_password() {
             "slot",
             "list",
             "--source",
-            "postgres://u:hunter2@h/d?sslmode=require",
+            "postgres://u:hunter2@h/d?sslmode=requires",
         ],
         &[
             "slot",

@@ -197,14 +197,19 @@ fn a_server_that_is_not_there_is_told_what_to_look_at() {
     );
 }
 
-/// Answers one start-up packet with these bytes.
+/// Answers one start-up packet with these bytes; has no TLS.
 fn listener(answer: Vec<u8>) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
     std::thread::spawn(move || {
         let (mut socket, _) = listener.accept().unwrap();
         let mut packet = [0; 1024];
-        let _ = socket.read(&mut packet);
+        // SSLRequest: 1234 5679 in the place of the protocol's version.
+        while socket.read(&mut packet).is_ok_and(|length| length == 8)
+            && packet[4..8] == 80_877_103_u32.to_be_bytes()
+        {
+            let _ = socket.write_all(b"N");
+        }
         let _ = socket.write_all(&answer);
         if !answer.is_empty() {
             // Reset by our going away, the answer could be lost.

@@ -151,10 +151,6 @@ fn one_connection_is_too_few_to_stream_but_enough_to_poll() {
 fn ssl_that_can_not_work_is_a_mistake() {
     for (text, expected) in [
         (
-            "ssl: {ssl-key: /k}\n",
-            "ssl: there is a key, but no certificate",
-        ),
-        (
             "ssl: {ssl-cert: /k}\n",
             "ssl: there is a certificate, but no key",
         ),

@@ -207,18 +207,25 @@ impl Connection {
         replication: Replication,
         encryption: Encryption,
     ) -> Result<Self, Refused> {
+        let in_tls = |failure| Refused {
+            failure,
+            secured: true,
+            other_may_do: true,
+        };
+        // Files are read first: what is wrong with them is said even where the
+        // server is out of reach.
+        let handshake = match encryption {
+            Encryption::None => None,
+            _ => Some(Handshake::prepare(&conninfo.tls, host).map_err(in_tls)?),
+        };
         let (stream, peer) = socket::open(host, &conninfo.keepalives)
             .await
             .map_err(Refused::final_word)?;
-        let (stream, secured) = match (stream, encryption) {
-            (Stream::Tcp(stream), Encryption::IfOffered | Encryption::Demanded) => {
-                Self::secure(conninfo, host, stream, encryption)
+        let (stream, secured) = match (stream, handshake) {
+            (Stream::Tcp(stream), Some(handshake)) => {
+                Self::secure(conninfo, handshake, stream, encryption)
                     .await
-                    .map_err(|failure| Refused {
-                        failure,
-                        secured: true,
-                        other_may_do: true,
-                    })?
+                    .map_err(in_tls)?
             }
             (stream, _) => (stream, None),
         };
@@ -271,11 +278,10 @@ impl Connection {
     /// none and that will do.
     async fn secure(
         conninfo: &Conninfo,
-        host: &Host,
+        handshake: Handshake,
         mut stream: TcpStream,
         encryption: Encryption,
     ) -> Result<(Stream, Option<Secured>)> {
-        let handshake = Handshake::prepare(&conninfo.tls, host)?;
         if tls::ask(&mut stream).await? {
             let (stream, secured) = handshake.perform(stream).await?;
             return Ok((Stream::Tls(Box::new(stream)), Some(secured)));

@@ -34,11 +34,11 @@ pub fn load(path: &Path, password: Option<&Secret>) -> Result<KeyFile> {
         pem: bytes.starts_with(b"-----BEGIN") || find(&bytes, b"\n-----BEGIN").is_some(),
     };
     if file.pem {
-        return file.from_pem(&bytes);
+        return file.read_pem(&bytes);
     }
     match first_element(&bytes) {
         // PFX: its version, 3.
-        Some([0x02, 0x01, 0x03, ..]) => file.from_pkcs12(&bytes),
+        Some([0x02, 0x01, 0x03, ..]) => file.read_pkcs12(&bytes),
         // EncryptedPrivateKeyInfo: its algorithm.
         Some([0x30, ..]) => file.decrypted(&bytes).map(KeyFile::alone),
         _ => PrivateKeyDer::try_from(bytes.as_slice())
@@ -103,7 +103,7 @@ const ENCRYPTED: (&str, &str) = (
 );
 
 impl Source<'_> {
-    fn from_pem(&self, bytes: &[u8]) -> Result<KeyFile> {
+    fn read_pem(&self, bytes: &[u8]) -> Result<KeyFile> {
         if let Some(start) = find(bytes, ENCRYPTED.0.as_bytes()) {
             let rest = &bytes[start..];
             let end = find(rest, ENCRYPTED.1.as_bytes()).ok_or_else(|| self.unknown())?;
@@ -148,7 +148,7 @@ impl Source<'_> {
         Ok(PrivatePkcs8KeyDer::from(plain.as_bytes().to_vec()).into())
     }
 
-    fn from_pkcs12(&self, bytes: &[u8]) -> Result<KeyFile> {
+    fn read_pkcs12(&self, bytes: &[u8]) -> Result<KeyFile> {
         // One without encryption still has the empty password.
         let password = self.password.map_or("", Secret::expose);
         let store = KeyStore::from_pkcs12(bytes, password, Pkcs12ImportPolicy::Relaxed).map_err(
