@@ -23,5 +23,6 @@ pub mod cli;
 pub mod config;
 pub mod error;
 pub mod failpoint;
+pub mod heartbeat;
 pub mod progress;
 pub mod run;

@@ -15,9 +15,10 @@ use backoff::Backoff;
 use upstream::Upstream;
 
 use crate::cli::RunOptions;
-use crate::encode::Encode;
 use crate::encode::debezium::{DebeziumJson, DebeziumOptions};
+use crate::encode::{Encode, WithoutOwnEvents};
 use crate::error::{Class, Failure, Result};
+use crate::heartbeat::{self, Heartbeat};
 use crate::ledger::Ledger;
 use crate::pipeline::deliver::Delivery;
 use crate::pipeline::feedback::{Rhythm, status_interval};
@@ -51,6 +52,7 @@ async fn stream(options: RunOptions) -> Result<()> {
         return Ok(());
     };
     let (mut parts, mut delivery) = prepare(&options, state_dir.as_ref(), &mut upstream).await?;
+    let _heartbeat = heartbeat::start(options.heartbeat.as_ref(), &options.conninfo, None);
     let progress = tokio::spawn({
         let (progress, ledger) = (Arc::clone(&parts.progress), Arc::clone(&parts.ledger));
         let draw = options.progress;
@@ -285,11 +287,18 @@ async fn prepare(
 }
 
 fn encoder(options: &RunOptions, identity: &Identity) -> Arc<dyn Encode> {
-    Arc::new(DebeziumJson::new(&DebeziumOptions {
+    let encoder = Arc::new(DebeziumJson::new(&DebeziumOptions {
         database: identity.database.clone(),
         name: None,
         values: options.values,
-    }))
+    }));
+    if options.own_events {
+        return encoder;
+    }
+    Arc::new(WithoutOwnEvents {
+        encoder,
+        heartbeat_table: options.heartbeat.as_ref().and_then(Heartbeat::table_name),
+    })
 }
 
 fn rhythm(options: &RunOptions, upstream: &Upstream) -> Rhythm {

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::SourceArguments;
+use crate::config::extractor::Heartbeat;
 use crate::config::{self, Configuration, Files, Overridden, Report};
 use crate::error::Result;
 use crate::sink::Target;
@@ -45,6 +46,7 @@ impl ConfigurationFiles {
             configuration,
             report,
             sink: None,
+            heartbeat: None,
         })
     }
 }
@@ -56,6 +58,8 @@ pub struct Configured {
     report: Report,
     /// The files' sink, once it is taken from the configuration.
     pub(super) sink: Option<Target>,
+    /// The files' heartbeat, once it is taken from the configuration.
+    pub(super) heartbeat: Option<Heartbeat>,
 }
 
 impl Configured {

@@ -5,6 +5,7 @@ mod arguments;
 mod check;
 mod config;
 mod configured;
+mod heartbeat;
 mod logging;
 mod options;
 mod run;

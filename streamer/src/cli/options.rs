@@ -7,6 +7,7 @@ use std::time::Duration;
 use walferry_protocol::{Lsn, SUPPORTED_VERSIONS};
 
 use crate::encode::ValueForms;
+use crate::heartbeat::Heartbeat;
 use crate::sink;
 use crate::source::conninfo::Conninfo;
 use crate::source::slot::{SlotInfo, SlotRequest};
@@ -49,6 +50,10 @@ pub struct RunOptions {
     /// The longest time that written events wait for the sink's flush.
     pub flush_interval: Duration,
     pub retries: Retries,
+    /// What is written into the source's database now and then.
+    pub heartbeat: Option<Heartbeat>,
+    /// walferry's own tables and heartbeats reach the sink too.
+    pub own_events: bool,
     /// Whether a progress line may be drawn on a terminal.
     pub progress: bool,
 }

@@ -97,6 +97,22 @@ pub struct RunArguments {
     #[arg(long, value_name = "NAME=VALUE", help_heading = "What")]
     plugin_option: Vec<String>,
 
+    /// Commit something small in the source's database at this interval: a logical message, or a row of --heartbeat-table
+    #[arg(long, value_name = "TIME", value_parser = duration, help_heading = "Heartbeat")]
+    heartbeat: Option<Duration>,
+
+    /// The heartbeat's table, schema.table; its column timestamp is a bigint
+    #[arg(long, value_name = "TABLE", value_parser = super::heartbeat::table_name, help_heading = "Heartbeat")]
+    heartbeat_table: Option<super::heartbeat::TableName>,
+
+    /// Make the heartbeat's table if it is missing
+    #[arg(long, help_heading = "Heartbeat")]
+    create_heartbeat_table: bool,
+
+    /// Deliver walferry's own tables and heartbeats too
+    #[arg(long, help_heading = "Heartbeat")]
+    own_events: bool,
+
     /// Where events go: stdout, null, file:///dir/name.jsonl or file:///dir/
     #[arg(long, value_name = "URL", help_heading = "Sink")]
     sink: Option<String>,
@@ -265,6 +281,11 @@ impl RunArguments {
             .realtime
             .as_ref()
             .and_then(|realtime| realtime.threads);
+        let beat = configuration
+            .extractor
+            .realtime
+            .as_ref()
+            .and_then(|realtime| realtime.heartbeat.clone());
         let columns = configuration.filter.column_rules();
         let tables = configuration.filter.table_patterns();
         let job = configuration.job;
@@ -286,6 +307,8 @@ impl RunArguments {
         self.missing_identity = self.missing_identity.or(job.missing_identity);
         self.streaming = self.streaming.or(job.streaming.map(Switch::from));
         self.two_phase |= job.two_phase;
+        self.own_events |= job.own_events;
+        self.configured.heartbeat = beat;
         let typed = |name: &str| {
             let mut names = self
                 .plugin_option
@@ -345,6 +368,14 @@ impl RunArguments {
                     .hint("without --slot the run reads a temporary slot of its own"));
             }
         }
+        let heartbeat = super::heartbeat::of(
+            super::heartbeat::Typed {
+                interval: self.heartbeat,
+                table: self.heartbeat_table.take(),
+                create: self.create_heartbeat_table,
+            },
+            self.configured.heartbeat.take(),
+        )?;
         Ok(RunOptions {
             sink: self.sink()?,
             conninfo,
@@ -387,6 +418,8 @@ impl RunArguments {
             status_interval: self.status_interval.unwrap_or(STATUS_INTERVAL),
             flush_interval: self.flush_interval.unwrap_or(FLUSH_INTERVAL),
             retries,
+            heartbeat,
+            own_events: self.own_events,
             progress: !self.no_progress,
         })
     }

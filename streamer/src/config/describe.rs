@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::Configuration;
 use super::connection::LogReader;
+use super::extractor::HeartbeatCarrier;
 use super::filter::Table;
 
 /// One line a topic; nothing secret.
@@ -157,13 +158,13 @@ fn extractor(configuration: &Configuration) -> Vec<String> {
     let mut lines = Vec::new();
     if let Some(realtime) = &extractor.realtime {
         if let Some(beat) = &realtime.heartbeat {
-            lines.push(format!(
-                "heartbeat: column {} of {}.{}, every {}",
-                beat.column,
-                beat.schema,
-                beat.table,
-                time(beat.interval)
-            ));
+            let what = match beat.carrier {
+                HeartbeatCarrier::Message => "a logical message".to_owned(),
+                HeartbeatCarrier::Table => {
+                    format!("column {} of {}.{}", beat.column, beat.schema, beat.table)
+                }
+            };
+            lines.push(format!("heartbeat: {what}, every {}", time(beat.interval)));
         }
         if let Some(start) = realtime.start_lsn {
             lines.push(format!("start: at {start}"));

@@ -123,6 +123,10 @@ pub struct RawHeartbeat {
     column_name: Option<Value<String>>,
     /// Milliseconds between two beats. Default: 10000.
     interval_ms: Option<Value<NonZeroU64>>,
+    /// TABLE, or MESSAGE for a logical message where no table may exist. Default: TABLE.
+    carrier: Option<Value<HeartbeatCarrier>>,
+    /// Make the table if it is missing. Default: false.
+    create: Option<Value<bool>>,
 }
 
 /// Where reading starts, as it is written.
@@ -189,6 +193,11 @@ pub struct RawDeltaTable {
 }
 
 choice! {
+    /// What a beat is.
+    HeartbeatCarrier ("TABLE or MESSAGE") { Table = "TABLE", Message = "MESSAGE" }
+}
+
+choice! {
     /// How a table is cut in pieces.
     SplitMethod ("RANGE or MODULO") { Range = "RANGE", Modulo = "MODULO" }
 }
@@ -250,7 +259,7 @@ pub struct Realtime {
     pub start_lsn: Option<Lsn>,
 }
 
-/// The heartbeat table of a source; there is one only where it is enabled.
+/// The heartbeat of a source; there is one only where it is enabled.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Heartbeat {
     pub catalog: Option<Catalog>,
@@ -258,6 +267,9 @@ pub struct Heartbeat {
     pub table: String,
     pub column: String,
     pub interval: Duration,
+    pub carrier: HeartbeatCarrier,
+    /// Make the table if it is missing.
+    pub create: bool,
 }
 
 /// Finding changes by a key.
@@ -452,15 +464,14 @@ impl RawHeartbeat {
         let interval = reader
             .optional("interval-ms", self.interval_ms.as_ref())
             .map_or(10_000, NonZeroU64::get);
+        let carrier = reader
+            .optional("carrier", self.carrier.as_ref())
+            .unwrap_or(HeartbeatCarrier::Table);
+        let create = reader
+            .optional("create", self.create.as_ref())
+            .unwrap_or(false);
         if enable != Some(true) {
             return None;
-        }
-        if let Some(value) = &self.enable {
-            reader.later(
-                value.at,
-                "heartbeat: writing a heartbeat comes in a later version",
-                Some("write enable: false; an idle database's slot is moved on by keepalives"),
-            );
         }
         Some(Heartbeat {
             catalog,
@@ -468,6 +479,8 @@ impl RawHeartbeat {
             table,
             column,
             interval: Duration::from_millis(interval),
+            carrier,
+            create,
         })
     }
 }

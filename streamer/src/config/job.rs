@@ -57,6 +57,8 @@ pub struct RawJob {
     streaming: Option<Value<bool>>,
     /// Take prepared transactions at PREPARE; a slot once read so stays so. Default: false.
     two_phase: Option<Value<bool>>,
+    /// Deliver walferry's own tables and heartbeats too. Default: false.
+    own_events: Option<Value<bool>>,
     /// Further options of the output plugin, by name.
     plugin_options: Option<Entries<Value<String>>>,
     /// Where events go: a URL (stdout, null, file:///dir/name.jsonl) or a mapping.
@@ -125,6 +127,7 @@ pub struct Job {
     pub missing_identity: Option<MissingIdentity>,
     pub streaming: Option<bool>,
     pub two_phase: bool,
+    pub own_events: bool,
     pub plugin_options: Vec<(String, String)>,
     pub sink: Option<Target>,
     pub state_dir: Option<PathBuf>,
@@ -159,6 +162,7 @@ impl RawJob {
             missing_identity: reader.optional("missing-identity", self.missing_identity.as_ref()),
             streaming: reader.optional("streaming", self.streaming.as_ref()),
             two_phase: reader.flag("two-phase", self.two_phase.as_ref()),
+            own_events: reader.flag("own-events", self.own_events.as_ref()),
             plugin_options: self.plugin_options(reader),
             sink: self.sink.as_ref().and_then(|sink| sink.validate(reader)),
             state_dir: reader.optional("state-dir", self.state_dir.as_ref()),

@@ -2,15 +2,17 @@
 
 pub mod debezium;
 mod json;
+mod own_events;
 
 use crate::error::Result;
 use crate::event::Event;
 
 pub use json::{ByteaForm, Int8Form, JsonForm, NumericForm, ValueForms};
+pub use own_events::WithoutOwnEvents;
 
 /// Turns events into bytes for a sink. One encoder serves all workers.
 pub trait Encode: Send + Sync {
-    /// Appends one event. After an error `out` is as it was before.
+    /// Appends one event, or nothing where it is not for the sink. After an error `out` is as it was before.
     ///
     /// # Errors
     /// Definite: a value that was read lazily turned out to be malformed.

@@ -78,7 +78,9 @@ fn encode_piece(piece: &Piece, encoder: &dyn Encode, encoded: &mut Encoded) -> R
     }
     let (bytes, events) = (&mut encoded.bytes, &mut encoded.events);
     piece.dialect.decode(piece, &mut |event| {
-        *events += 1;
-        encoder.encode(event, bytes)
+        let before = bytes.len();
+        encoder.encode(event, bytes)?;
+        *events += u64::from(bytes.len() > before);
+        Ok(())
     })
 }

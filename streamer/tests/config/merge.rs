@@ -222,10 +222,6 @@ fn what_this_version_can_not_run_stops_the_run() {
             "conditions",
         ),
         (
-            "extractor: {realtime: {heartbeat: {enable: true}}}\n",
-            "heartbeat",
-        ),
-        (
             "extractor: {realtime: {start-position: {start-lsn: 0/1}}}\n",
             "start-lsn",
         ),

@@ -28,6 +28,11 @@ pub struct Publication {
 }
 
 impl Publication {
+    /// Whether it names this table itself, or all.
+    pub fn publishes(&self, oid: u32) -> bool {
+        self.tables.contains(&oid)
+    }
+
     /// Whether changes of this table are published.
     pub fn covers(&self, relation: &Relation) -> bool {
         self.tables.contains(&relation.oid)
