@@ -44,10 +44,6 @@ fn bad_usage_ends_with_2_one_clear_line_and_the_cure() {
             &["--plugin", "wal2json"],
             &["plugin wal2json is not read yet", "leave --plugin out"],
         ),
-        (
-            &["--plugin", "pgoutput"],
-            &["plugin pgoutput is not read yet"],
-        ),
         (&["--slot", "No"], &["\"No\" is not a slot's name", "hint:"]),
         (&["--create-slot"], &["--create-slot needs --slot"]),
         (

@@ -3,6 +3,7 @@
 //! opened, and saved before anything is written.
 
 mod backoff;
+mod plugin;
 mod signals;
 mod upstream;
 
@@ -61,7 +62,7 @@ async fn stream(options: RunOptions) -> Result<()> {
     let ended = loop {
         let rhythm = rhythm(&options, &upstream);
         let identity = upstream.identity.clone();
-        let output = upstream.output();
+        let output = upstream.output(&options)?;
         let failure = match upstream.start(parts.ledger.flush_lsn(), &options).await {
             Ok((reader, writer)) => {
                 backoff.connected();

@@ -20,6 +20,8 @@ pub struct RunOptions {
     pub conninfo: Conninfo,
     /// Which slot to read, and what to do when it is missing or in use.
     pub slot: SlotRequest,
+    /// The publication that plugin pgoutput reads; `None`: one named walferry.
+    pub publication: Option<String>,
     pub sink: sink::Target,
     /// Where the run keeps its state; the sink's own default where `None`.
     pub state_dir: Option<PathBuf>,

@@ -57,12 +57,12 @@ pub struct RunArguments {
     #[arg(long, help_heading = "Source")]
     takeover: bool,
 
-    /// The slot's output plugin; this version reads walferry [default: auto]
+    /// The slot's output plugin; auto: the slot's own, else the best that the server has [default: auto]
     #[arg(long, value_enum, help_heading = "Source")]
     plugin: Option<Plugin>,
 
-    /// For plugin pgoutput, which a later version reads
-    #[arg(long, value_name = "NAME", hide = true)]
+    /// What plugin pgoutput reads; made with --create-slot if it is missing [default: walferry]
+    #[arg(long, value_name = "NAME", help_heading = "Source")]
     publication: Option<String>,
 
     /// What to deliver; this version delivers changes only [default: realtime]
@@ -214,6 +214,16 @@ impl Plugin {
     /// Its name in a slot.
     pub fn name(self) -> String {
         name_of(self)
+    }
+
+    /// `None`: it is left to the run.
+    fn chosen(self) -> Option<plugin::Plugin> {
+        match self {
+            Plugin::Auto => None,
+            Plugin::Walferry => Some(plugin::Plugin::Walferry),
+            Plugin::Wal2json => Some(plugin::Plugin::Wal2json),
+            Plugin::Pgoutput => Some(plugin::Plugin::Pgoutput),
+        }
     }
 }
 
@@ -383,11 +393,12 @@ impl RunArguments {
             further_plugin_options: self.further_plugin_options()?,
             slot: SlotRequest {
                 name: self.slot,
-                plugin: Some(plugin::Plugin::Walferry),
+                plugin: self.plugin.and_then(Plugin::chosen),
                 create: self.create_slot,
                 takeover: self.takeover,
                 two_phase: self.two_phase,
             },
+            publication: self.publication,
             state_dir: self.state_dir,
             until_lsn: self.until_lsn,
             accept_missing_identity: self.missing_identity == Some(MissingIdentity::Accept),
@@ -444,18 +455,20 @@ impl RunArguments {
                 "use --mode realtime, and copy what is there already by other means, e.g. pg_dump",
             ));
         }
-        if let Some(plugin @ (Plugin::Wal2json | Plugin::Pgoutput)) = self.plugin {
-            return Err(Failure::usage(format!(
-                "plugin {} is not read yet: this version reads walferry's own plugin, the others come later",
-                plugin.name()
-            ))
-            .hint("install the walferry extension's library into the server and leave --plugin out"));
-        }
-        if self.publication.is_some() {
+        if self.plugin == Some(Plugin::Wal2json) {
             return Err(Failure::usage(
-                "--publication belongs to plugin pgoutput, which comes with a later version",
+                "plugin wal2json is not read yet: this version reads walferry's own plugin and pgoutput",
             )
-            .hint("choose tables with --tables and --exclude-tables"));
+            .hint("install the walferry extension's library into the server and leave --plugin out, or read pgoutput"));
+        }
+        if self.publication.is_some()
+            && matches!(self.plugin, Some(Plugin::Walferry | Plugin::Wal2json))
+        {
+            return Err(
+                Failure::usage("--publication belongs to plugin pgoutput").hint(
+                    "choose tables with --tables and --exclude-tables, or read --plugin pgoutput",
+                ),
+            );
         }
         Ok(())
     }

@@ -1,5 +1,4 @@
 use super::*;
-use crate::source::plugin::Plugin;
 use clap::Parser;
 
 fn options(arguments: &str) -> Result<RunOptions> {
@@ -21,7 +20,7 @@ fn the_command_line_is_consistent() {
 fn a_source_and_a_sink_are_enough() {
     let options = options("--sink stdout").unwrap();
     assert_eq!(options.slot.name, None);
-    assert_eq!(options.slot.plugin, Some(Plugin::Walferry));
+    assert_eq!(options.slot.plugin, None);
     assert!(options.streaming && !options.slot.two_phase);
     assert!(!options.accept_missing_identity);
 }
@@ -33,8 +32,7 @@ fn what_comes_later_is_refused_and_says_so() {
         ("--mode snapshot", "--mode snapshot"),
         ("--mode delta-snapshot", "--mode delta-snapshot"),
         ("--plugin wal2json", "plugin wal2json"),
-        ("--plugin pgoutput", "plugin pgoutput"),
-        ("--publication p", "--publication"),
+        ("--plugin walferry --publication p", "--publication"),
         ("--create-slot", "--create-slot needs --slot"),
         ("--takeover", "--takeover needs --slot"),
         ("--plugin-option format=json", "format"),

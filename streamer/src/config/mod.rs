@@ -323,7 +323,7 @@ impl Configuration {
             ))
             .hint("leave one slot in replication-slots, or choose one with --slot, and start one walferry a slot"));
         }
-        if let Some(plugin @ (Plugin::Wal2json | Plugin::Pgoutput)) = self.plugin()
+        if let Some(plugin @ Plugin::Wal2json) = self.plugin()
             && !overridden.plugin
             && !overridden.slot
         {
@@ -333,15 +333,9 @@ impl Configuration {
                 _ => String::new(),
             };
             return Err(Failure::usage(format!(
-                "{place}plugin {name} is not read yet: this version reads walferry's own plugin, the others come later"
+                "{place}plugin {name} is not read yet, a later version does: this one reads walferry's own plugin and pgoutput"
             ))
             .hint("install the walferry extension's library into the server, and read a slot of the plugin walferry"));
-        }
-        if self.job.publication.is_some() {
-            return Err(Failure::usage(
-                "publication belongs to plugin pgoutput, which comes with a later version",
-            )
-            .hint("choose tables with filter or tables"));
         }
         if overridden.mode {
             return Ok(());

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::sync::{Arc, PoisonError, RwLock};
 
+use crate::error::{Failure, Result};
 use crate::event::Relation;
 
 /// Definition number → relation. The reader of the stream inserts, workers
@@ -77,5 +78,41 @@ impl RelationTable {
             self.get(number).ok_or(number)?.definition.encode(out);
         }
         Ok(())
+    }
+}
+
+/// The relations that the records at hand have named so far, so that the
+/// shared table is asked once for each.
+pub(super) struct Seen<'t> {
+    table: &'t RelationTable,
+    relations: Vec<(u32, Arc<Relation>)>,
+    hint: &'static str,
+}
+
+impl<'t> Seen<'t> {
+    /// `hint`: what to do when a definition is missing.
+    pub fn new(table: &'t RelationTable, hint: &'static str) -> Self {
+        Seen {
+            table,
+            relations: Vec::new(),
+            hint,
+        }
+    }
+
+    #[inline]
+    pub fn get(&mut self, number: u32) -> Result<&Arc<Relation>> {
+        let place = match self.relations.iter().position(|(seen, _)| *seen == number) {
+            Some(place) => place,
+            None => {
+                let relation = self.table.get(number).ok_or_else(|| {
+                    Failure::definite("a row came before its relation's definition")
+                        .detail(format!("definition {number} is not known"))
+                        .hint(self.hint)
+                })?;
+                self.relations.push((number, relation));
+                self.relations.len() - 1
+            }
+        };
+        Ok(&self.relations[place].1)
     }
 }

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use walferry_protocol::Lsn;
 
+use super::plugin;
 use crate::cli::RunOptions;
 use crate::error::Result;
 use crate::pipeline::assembler::Output;
@@ -37,7 +38,8 @@ impl Upstream {
             let tables = tables_without_usable_identity(&mut connection, &options.tables).await?;
             judge(&tables, options.accept_missing_identity)?;
         }
-        let plugin = options.slot.plugin.unwrap_or(Plugin::Walferry);
+        let plugin = plugin::choose(&mut connection, options, first).await?;
+        plugin::prepare(&mut connection, plugin, options, first).await?;
         let slot = slot::ensure(&mut connection, &options.slot, plugin.name()).await?;
         let wal_sender_timeout = wal_sender_timeout(&mut connection).await?;
         Ok(Upstream {
@@ -90,19 +92,22 @@ impl Upstream {
     }
 
     /// Whose output the stream will carry.
-    pub fn output(&self) -> Output {
-        match self.plugin {
-            Plugin::Walferry | Plugin::Wal2json | Plugin::Pgoutput => Output::Native,
-        }
+    ///
+    /// # Errors
+    /// Usage.
+    pub fn output(&self, options: &RunOptions) -> Result<Output> {
+        plugin::output(self.plugin, options, self.connection.server_version())
     }
 
     /// Begins to read the slot from `position` on.
     pub async fn start(
-        self,
+        mut self,
         position: Lsn,
         options: &RunOptions,
     ) -> Result<(ReplicationReader, ReplicationWriter)> {
-        let plugin_options = options.plugin_options(&self.slot);
+        let version = self.connection.server_version();
+        let plugin_options = plugin::start_options(self.plugin, options, &self.slot, version)?;
+        plugin::pin_settings(&mut self.connection, self.plugin).await?;
         start_replication(self.connection, &self.slot.name, position, &plugin_options).await
     }
 }

@@ -14,6 +14,7 @@ pub mod conninfo;
 pub mod identity;
 pub mod plugin;
 pub mod preflight;
+pub mod publication;
 pub mod replication;
 pub mod report;
 pub mod secret;

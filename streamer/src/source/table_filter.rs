@@ -106,6 +106,11 @@ impl TableFilter {
         patterns.iter().filter_map(PlainPattern::of).collect()
     }
 
+    /// Whether nothing is left out.
+    pub fn is_everything(&self) -> bool {
+        self.include.read.is_empty() && self.exclude.read.is_empty()
+    }
+
     /// The plugin options that say the same.
     pub fn plugin_options(&self) -> Vec<(String, String)> {
         [("tables", &self.include), ("exclude_tables", &self.exclude)]
@@ -113,6 +118,58 @@ impl TableFilter {
             .filter(|(_, patterns)| !patterns.read.is_empty())
             .map(|(name, patterns)| (name.to_owned(), patterns.text.clone()))
             .collect()
+    }
+}
+
+/// Which logical messages are taken, where the plugin does not filter them.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PrefixFilter {
+    /// No logical message at all.
+    none: bool,
+    /// Patterns of prefixes; `None`: every one.
+    include: Option<Vec<Glob>>,
+}
+
+impl PrefixFilter {
+    /// No message at all.
+    pub fn none() -> Self {
+        PrefixFilter {
+            none: true,
+            include: None,
+        }
+    }
+
+    /// Reads a list of patterns, as the native plugin's option
+    /// `message_prefixes` has them.
+    ///
+    /// # Errors
+    /// Usage, when a pattern can't be read.
+    pub fn parse(text: &str) -> Result<Self> {
+        let mut characters = text.chars().peekable();
+        let mut include = Vec::new();
+        loop {
+            let (prefix, end) = Glob::parse(&mut characters, ",").map_err(|what| {
+                Failure::usage(format!("cannot read the message prefixes {text:?}: {what}")).hint(
+                    "write prefixes with * and ? as wildcards, several separated by commas; odd ones go in double quotes",
+                )
+            })?;
+            include.push(prefix);
+            if end.is_none() {
+                return Ok(PrefixFilter {
+                    none: false,
+                    include: Some(include),
+                });
+            }
+        }
+    }
+
+    /// Whether a message with this prefix is taken.
+    pub fn passes(&self, prefix: &str) -> bool {
+        !self.none
+            && self
+                .include
+                .as_ref()
+                .is_none_or(|globs| globs.iter().any(|glob| glob.matches(prefix)))
     }
 }
 

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use crate::decode::RelationTable;
 use crate::decode::native::Native;
+use crate::decode::pgoutput::Pgoutput;
 use crate::decode::wal2json::Wal2json;
 use crate::error::{Failure, Result};
 use crate::event::Event;
@@ -15,6 +16,7 @@ use crate::source::plugin::Plugin;
 #[derive(Debug)]
 pub enum Dialect {
     Native(Native),
+    Pgoutput(Pgoutput),
     Wal2json(Wal2json),
 }
 
@@ -23,6 +25,7 @@ impl Dialect {
     pub fn relations(&self) -> &RelationTable {
         match self {
             Dialect::Native(native) => &native.relations,
+            Dialect::Pgoutput(pgoutput) => &pgoutput.relations,
             Dialect::Wal2json(wal2json) => &wal2json.relations,
         }
     }
@@ -36,6 +39,7 @@ impl Dialect {
     ) -> Result<()> {
         match self {
             Dialect::Native(native) => native.decode(piece, each),
+            Dialect::Pgoutput(pgoutput) => pgoutput.decode(piece, each),
             Dialect::Wal2json(wal2json) => wal2json.decode(piece, each),
         }
     }
@@ -45,6 +49,7 @@ impl Dialect {
     pub fn named(&self, records: &[u8], streamed: bool, numbers: &mut BTreeSet<u32>) -> Result<()> {
         match self {
             Dialect::Native(_) => Native::named(records, streamed, numbers),
+            Dialect::Pgoutput(_) => Pgoutput::named(records, streamed, numbers),
             // They name none.
             Dialect::Wal2json(_) => Ok(()),
         }
@@ -55,6 +60,7 @@ impl Dialect {
     pub fn sender(&self) -> Vec<u8> {
         match self {
             Dialect::Native(native) => native.start_frame.clone(),
+            Dialect::Pgoutput(pgoutput) => pgoutput.sender(),
             // There is none: it has no prepared transactions.
             Dialect::Wal2json(_) => Vec::new(),
         }
@@ -67,6 +73,7 @@ impl Dialect {
     pub fn restore(plugin: &str, sender: &[u8]) -> Result<Self> {
         match Plugin::from_name(plugin) {
             Some(Plugin::Walferry) => Native::restore(sender).map(Dialect::Native),
+            Some(Plugin::Pgoutput) => Pgoutput::restore(sender).map(Dialect::Pgoutput),
             _ => Err(Failure::definite(format!(
                 "plugin {plugin} has no prepared transactions"
             ))),

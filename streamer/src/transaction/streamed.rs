@@ -38,8 +38,7 @@ impl Streamed {
         }
     }
 
-    /// A piece of transaction `xid`; `first` when it begins with this one.
-    /// Past the budget the largest goes to disk.
+    /// [`Streamed::add`], where the piece says whether it is the `first`.
     pub fn push(&mut self, xid: u32, first: bool, frame: &[u8]) -> Result<()> {
         if first == self.transactions.contains_key(&xid) {
             return Err(malformed_frame(ProtocolError::Inconsistent {
@@ -50,6 +49,12 @@ impl Streamed {
                 },
             }));
         }
+        self.add(xid, frame)
+    }
+
+    /// A piece of transaction `xid`, which begins with this one if it is new.
+    /// Past the budget the largest goes to disk.
+    pub fn add(&mut self, xid: u32, frame: &[u8]) -> Result<()> {
         let transaction = self.transactions.entry(xid).or_default();
         let before = transaction.spool.in_memory();
         transaction.spool.push(frame);

@@ -215,8 +215,6 @@ fn what_this_version_can_not_run_stops_the_run() {
             "connection: {replication-slots: {a: wal2json}}\n",
             "plugin wal2json",
         ),
-        ("slot: a\nplugin: pgoutput\n", "plugin pgoutput"),
-        ("publication: p\n", "publication"),
         (
             "filter: {allow: {allow: {t: {conditions: a > 1}}}}\n",
             "conditions",

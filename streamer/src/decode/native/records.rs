@@ -1,15 +1,16 @@
 //! Records become events.
 
 use std::collections::HashSet;
-use std::sync::Arc;
 
 use walferry_protocol::{self as protocol, Lsn, OldRow, Records, Row, Start};
 
 use super::{HINT, malformed_frame, value};
 use crate::datum::Layout;
 use crate::decode::RelationTable;
+use crate::decode::images::{emptied, spare};
+use crate::decode::relations::Seen;
 use crate::error::{Failure, Result};
-use crate::event::{Change, Event, Image, OldImage, Relation, Transaction, Value};
+use crate::event::{Change, Event, Image, OldImage, Relation, Transaction};
 
 /// Microseconds from 1970-01-01 to 2000-01-01, where PostgreSQL counts from.
 const POSTGRES_EPOCH_US: i64 = 946_684_800_000_000;
@@ -42,10 +43,7 @@ pub fn decode_records(
     each: &mut dyn FnMut(&Event<'_>) -> Result<()>,
 ) -> Result<()> {
     let layout = Layout::of_server(start.server_version, start.big_endian);
-    let mut seen = Seen {
-        table: relations,
-        relations: Vec::new(),
-    };
+    let mut seen = Seen::new(relations, HINT);
     let (mut spare_before, mut spare_after) = (Image::new(), Image::new());
     for record in records {
         let record = record.map_err(malformed_frame)?;
@@ -130,48 +128,6 @@ fn event<'e>(transaction: &'e Transaction, lsn: Lsn, index: u32, change: Change<
         lsn,
         index,
         change,
-    }
-}
-
-/// The relations that the records at hand have named so far, so that the
-/// shared table is asked once for each.
-struct Seen<'t> {
-    table: &'t RelationTable,
-    relations: Vec<(u32, Arc<Relation>)>,
-}
-
-impl Seen<'_> {
-    #[inline]
-    fn get(&mut self, number: u32) -> Result<&Arc<Relation>> {
-        let place = match self.relations.iter().position(|(seen, _)| *seen == number) {
-            Some(place) => place,
-            None => {
-                let relation = self.table.get(number).ok_or_else(|| {
-                    Failure::definite("a row came before its relation's definition")
-                        .detail(format!("definition {number} is not known"))
-                        .hint(HINT)
-                })?;
-                self.relations.push((number, relation));
-                self.relations.len() - 1
-            }
-        };
-        Ok(&self.relations[place].1)
-    }
-}
-
-/// An empty image that keeps the allocation of one whose values are done
-/// with. Collecting a vector's own items reuses its allocation, so this costs
-/// nothing and lets the lifetime change.
-#[inline]
-fn emptied<'b>(mut image: Image<'_>) -> Image<'b> {
-    image.clear();
-    image.into_iter().map(|_| Value::Null).collect()
-}
-
-fn spare<'b>(old: OldImage<'_>) -> Image<'b> {
-    match old {
-        OldImage::None => Image::new(),
-        OldImage::Key(image) | OldImage::Full(image) => emptied(image),
     }
 }
 

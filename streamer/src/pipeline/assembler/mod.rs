@@ -8,6 +8,7 @@
 //! in one file a plugin.
 
 pub mod native;
+pub mod pgoutput;
 pub mod wal2json;
 
 use std::collections::HashSet;
@@ -42,6 +43,7 @@ pub enum Received {
 /// Whose output a connection carries, and what reading it takes.
 pub enum Output {
     Native,
+    Pgoutput(Box<pgoutput::Setting>),
     Wal2json(Box<Wal2json>),
 }
 
@@ -85,6 +87,7 @@ pub struct Assembler {
 /// Finds a plugin's transactions in its output.
 enum Boundaries {
     Native(native::Boundaries),
+    Pgoutput(Box<pgoutput::Boundaries>),
     Wal2json(wal2json::Boundaries),
 }
 
@@ -92,10 +95,8 @@ impl Boundaries {
     fn message(&mut self, course: &mut Course, start: Lsn, bytes: &Bytes) -> Step {
         match self {
             // Frames say themselves where they are.
-            Boundaries::Native(native) => {
-                let _ = start;
-                native.frame(course, bytes)
-            }
+            Boundaries::Native(native) => native.frame(course, bytes),
+            Boundaries::Pgoutput(pgoutput) => pgoutput.message(course, start, bytes),
             Boundaries::Wal2json(wal2json) => wal2json.message(course, start, bytes),
         }
     }
@@ -104,6 +105,7 @@ impl Boundaries {
     fn is_inside_transaction(&self) -> bool {
         match self {
             Boundaries::Native(native) => native.is_inside_transaction(),
+            Boundaries::Pgoutput(pgoutput) => pgoutput.is_inside_transaction(),
             Boundaries::Wal2json(wal2json) => wal2json.is_inside_transaction(),
         }
     }
@@ -113,6 +115,9 @@ impl Assembler {
     pub fn new(course: Course, output: Output) -> Self {
         let boundaries = match output {
             Output::Native => Boundaries::Native(native::Boundaries::default()),
+            Output::Pgoutput(setting) => {
+                Boundaries::Pgoutput(Box::new(pgoutput::Boundaries::new(*setting)))
+            }
             Output::Wal2json(wal2json) => {
                 Boundaries::Wal2json(wal2json::Boundaries::new(*wal2json))
             }

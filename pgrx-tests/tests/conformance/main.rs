@@ -1,0 +1,172 @@
+//! One workload through every plugin: the JSON events are the same, ids
+//! included, but for the differences that `docs/events.md` lists.
+//!
+//! Each contender says what it makes of an event of the native plugin
+//! ([`Contender::expected`]); whatever else differs is a failure.
+
+#[path = "../delivery/mod.rs"]
+mod delivery;
+#[path = "../types_match_the_server/literals.rs"]
+mod literals;
+mod workload;
+
+use std::collections::BTreeMap;
+
+use delivery::{Destination, SECONDS};
+use serde_json::Value;
+use serde_json::value::RawValue;
+use walferry_protocol::Lsn;
+use walferry_tests::Server;
+
+const PUBLICATION: &str = "everything";
+
+/// A line of the file. Values are compared as they were written: digits of
+/// numbers and the order of columns count.
+#[derive(Clone, Debug, PartialEq)]
+struct Event {
+    source: Value,
+    /// `before`, `after`, `op` and the like; not `ts_ms`, which tells when the
+    /// event was encoded.
+    members: BTreeMap<String, String>,
+}
+
+impl Event {
+    fn parse(line: &str) -> Event {
+        let mut members: BTreeMap<String, Box<RawValue>> =
+            serde_json::from_str(line).unwrap_or_else(|error| panic!("{error} in {line}"));
+        members.remove("ts_ms").expect("ts_ms");
+        let source = members.remove("source").expect("source");
+        Event {
+            source: serde_json::from_str(source.get()).expect("an object"),
+            members: members
+                .into_iter()
+                .map(|(name, value)| (name, value.get().to_owned()))
+                .collect(),
+        }
+    }
+
+    fn op(&self) -> &str {
+        self.members["op"].trim_matches('"')
+    }
+}
+
+/// A way to read the same changes.
+struct Contender {
+    /// The slot's name.
+    slot: &'static str,
+    plugin: &'static str,
+    /// Further arguments of `walferry run`.
+    arguments: &'static [&'static str],
+    /// What it gives where the native plugin gives this event; `None`: nothing.
+    expected: fn(Event) -> Option<Event>,
+}
+
+const NATIVE: Contender = Contender {
+    slot: "native",
+    plugin: "walferry",
+    arguments: &[],
+    expected: Some,
+};
+
+const CONTENDERS: &[Contender] = &[
+    Contender {
+        slot: "pgoutput",
+        plugin: "pgoutput",
+        arguments: &["--publication", PUBLICATION],
+        expected: as_pgoutput,
+    },
+    Contender {
+        slot: "pgoutput_whole",
+        plugin: "pgoutput",
+        arguments: &["--publication", PUBLICATION, "--streaming", "off"],
+        expected: as_pgoutput_whole,
+    },
+];
+
+/// Stored generated columns are not published, and a streamed transaction does
+/// not say where at its origin it committed.
+fn as_pgoutput(mut event: Event) -> Option<Event> {
+    if event.source["schema"] == "streamed" && event.source.get("origin_lsn").is_some() {
+        event.source["origin_lsn"] = 0.into();
+    }
+    as_pgoutput_whole(event)
+}
+
+fn as_pgoutput_whole(mut event: Event) -> Option<Event> {
+    if event.source["table"] == "generated" {
+        for image in ["before", "after"] {
+            let row = event.members.get_mut(image).expect("an image");
+            if let Some((until, rest)) = row.split_once(",\"twice\":") {
+                let end = rest.find([',', '}']).expect("the row's end");
+                *row = format!("{until}{}", &rest[end..]);
+            }
+        }
+    }
+    Some(event)
+}
+
+fn server() -> Server {
+    Server::builder()
+        // Makes transactions of a few hundred rows stream.
+        .setting("logical_decoding_work_mem", "64kB")
+        .setting("max_replication_slots", 20)
+        .setting("max_wal_senders", 20)
+        .start()
+}
+
+fn read(server: &Server, contender: &Contender, end: Lsn) -> Vec<Event> {
+    let destination = Destination::new();
+    destination
+        .run(server, contender.slot)
+        .args(["--plugin", contender.plugin])
+        .args(["--until-lsn", &end.to_string()])
+        .args(contender.arguments.iter().copied())
+        .run(120 * SECONDS)
+        .expect_code(0);
+    let file = std::fs::read_to_string(destination.file()).expect("the file");
+    file.lines().map(Event::parse).collect()
+}
+
+/// Fails with the first event that differs.
+fn assert_same(contender: &Contender, native: &[Event], events: &[Event]) {
+    let expected: Vec<Event> = native
+        .iter()
+        .cloned()
+        .filter_map(contender.expected)
+        .collect();
+    let first = expected
+        .iter()
+        .zip(events)
+        .position(|(expected, event)| expected != event);
+    if let Some(place) = first {
+        panic!(
+            "{}: event {place} differs\nexpected {:?}\n     got {:?}",
+            contender.slot, expected[place], events[place]
+        );
+    }
+    assert_eq!(
+        events.len(),
+        expected.len(),
+        "{}: the first event too many or too few: {:?}",
+        contender.slot,
+        events.get(expected.len()).or(expected.get(events.len()))
+    );
+}
+
+#[test]
+fn every_plugin_gives_the_same_events() {
+    let server = server();
+    workload::create(&server);
+    server.sql(&format!("CREATE PUBLICATION {PUBLICATION} FOR ALL TABLES"));
+    for contender in CONTENDERS.iter().chain([&NATIVE]) {
+        server.create_slot(contender.slot, contender.plugin);
+    }
+    workload::run(&server);
+    let end = server.flushed_lsn();
+    let native = read(&server, &NATIVE, end);
+    workload::assert_covered(&native);
+    for contender in CONTENDERS {
+        let events = read(&server, contender, end);
+        assert_same(contender, &native, &events);
+    }
+}

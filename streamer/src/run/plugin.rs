@@ -1,0 +1,237 @@
+//! Which output plugin a run reads, and what it is asked for.
+
+use crate::cli::RunOptions;
+use crate::error::{Failure, Result};
+use crate::pipeline::assembler::{Output, pgoutput};
+use crate::source::catalog::Catalog;
+use crate::source::connection::Connection;
+use crate::source::plugin::Plugin;
+use crate::source::publication;
+use crate::source::slot::{self, SlotInfo};
+use crate::source::table_filter::PrefixFilter;
+
+/// The plugin of this run: the one asked for, else the slot's own, else
+/// walferry's where the server has it, else pgoutput where a publication is
+/// named, else wal2json. Says which and why when it was not asked for.
+pub async fn choose(
+    connection: &mut Connection,
+    options: &RunOptions,
+    first: bool,
+) -> Result<Plugin> {
+    if let Some(plugin) = options.slot.plugin {
+        return Ok(plugin);
+    }
+    let (plugin, reason) = detect(connection, options).await?;
+    if first {
+        tracing::info!("reading with plugin {plugin}: {reason}");
+    }
+    Ok(plugin)
+}
+
+async fn detect(
+    connection: &mut Connection,
+    options: &RunOptions,
+) -> Result<(Plugin, &'static str)> {
+    if let Some(name) = &options.slot.name
+        && let Some(SlotInfo {
+            plugin: Some(plugin),
+            ..
+        }) = slot::find(connection, name).await?
+    {
+        return match Plugin::from_name(&plugin) {
+            Some(plugin) => Ok((plugin, "it is the slot's")),
+            None => Err(Failure::definite(format!(
+                "slot \"{name}\" belongs to plugin {plugin}, which walferry does not read"
+            ))
+            .hint("choose another slot: --slot NAME --create-slot")),
+        };
+    }
+    let rows = connection
+        .simple_query(
+            "SELECT EXISTS (SELECT FROM pg_catalog.pg_available_extensions WHERE name = 'walferry') \
+             AND coalesce((SELECT setting ~ '(^|[ ,\"])walferry($|[ ,\"])' FROM pg_catalog.pg_settings \
+               WHERE name = 'output_plugin_libraries'), true) AS usable",
+        )
+        .await?;
+    if rows.first().is_some_and(|row| row.is_true("usable")) {
+        return Ok((Plugin::Walferry, "the server has the extension"));
+    }
+    Ok(match options.publication {
+        Some(_) => (
+            Plugin::Pgoutput,
+            "the server does not have the walferry extension, and a publication is named",
+        ),
+        None => (
+            Plugin::Wal2json,
+            "the server does not have the walferry extension, and no publication is named",
+        ),
+    })
+}
+
+/// What the plugin needs beside the slot, before that is made. `first`: not a
+/// reconnect, when everything was there.
+pub async fn prepare(
+    connection: &mut Connection,
+    plugin: Plugin,
+    options: &RunOptions,
+    first: bool,
+) -> Result<()> {
+    if plugin != Plugin::Pgoutput {
+        if options.publication.is_some() && first {
+            tracing::warn!("the publication is not used: plugin {plugin} reads none");
+        }
+        return Ok(());
+    }
+    if !first {
+        return Ok(());
+    }
+    // One that was made for a slot that is there would be younger than it.
+    let slot_is_there = match &options.slot.name {
+        Some(name) => slot::find(connection, name).await?.is_some(),
+        None => false,
+    };
+    let create = !slot_is_there && (options.slot.create || options.slot.name.is_none());
+    publication::ensure(
+        connection,
+        publication_name(options),
+        &options.tables,
+        create,
+    )
+    .await
+}
+
+fn publication_name(options: &RunOptions) -> &str {
+    options
+        .publication
+        .as_deref()
+        .unwrap_or(publication::DEFAULT_NAME)
+}
+
+/// Pins what shapes text on the connection that will carry the stream: a
+/// plugin that prints values follows the session.
+pub async fn pin_settings(connection: &mut Connection, plugin: Plugin) -> Result<()> {
+    if plugin == Plugin::Walferry {
+        return Ok(());
+    }
+    connection
+        .simple_query(
+            "SET datestyle = 'ISO'; SET intervalstyle = 'postgres'; SET timezone = 'UTC'; \
+             SET extra_float_digits = 1; SET bytea_output = 'hex'; SET client_encoding = 'UTF8'",
+        )
+        .await?;
+    Ok(())
+}
+
+/// The options of START_REPLICATION.
+///
+/// # Errors
+/// Usage: what the plugin can't be asked for.
+pub fn start_options(
+    plugin: Plugin,
+    options: &RunOptions,
+    slot: &SlotInfo,
+    server_version: u32,
+) -> Result<Vec<(String, String)>> {
+    match plugin {
+        Plugin::Walferry => Ok(options.plugin_options(slot)),
+        Plugin::Pgoutput => pgoutput_options(options, slot, server_version),
+        Plugin::Wal2json => Err(not_read(plugin)),
+    }
+}
+
+/// The protocol's version is the newest of the server's that is read here:
+/// 2 streams transactions in progress, 3 sends prepared ones, 4 lets streaming
+/// be parallel, which it is not asked to be.
+fn pgoutput_options(
+    options: &RunOptions,
+    slot: &SlotInfo,
+    server_version: u32,
+) -> Result<Vec<(String, String)>> {
+    let protocol = match server_version {
+        ..150_000 => 2,
+        150_000..160_000 => 3,
+        _ => 4,
+    };
+    let on_off = |on: bool| if on { "on" } else { "off" }.to_owned();
+    let name = publication_name(options).replace('"', "\"\"");
+    let mut given = vec![
+        ("proto_version".to_owned(), protocol.to_string()),
+        ("publication_names".to_owned(), format!("\"{name}\"")),
+        ("messages".to_owned(), "on".to_owned()),
+        ("streaming".to_owned(), on_off(options.streaming)),
+    ];
+    let two_phase = options.slot.two_phase || slot.two_phase;
+    if two_phase && protocol < 3 {
+        return Err(Failure::usage(
+            "pgoutput of PostgreSQL 14 does not send prepared transactions at their PREPARE",
+        )
+        .hint("leave --two-phase out: they come at COMMIT PREPARED"));
+    }
+    if protocol >= 3 {
+        given.push(("two_phase".to_owned(), on_off(two_phase)));
+    }
+    for (name, value) in &options.further_plugin_options {
+        match name.as_str() {
+            // What the streamer does here itself.
+            "messages" | "message_prefixes" => {}
+            "binary" => given.push((name.clone(), value.clone())),
+            "origin" if server_version >= 160_000 => given.push((name.clone(), value.clone())),
+            "columns" => {
+                return Err(Failure::usage("pgoutput sends the columns that its publication lists")
+                    .hint("ALTER PUBLICATION … SET TABLE shop.orders (id, total): PostgreSQL 15 and later"));
+            }
+            _ => {
+                return Err(Failure::usage(format!(
+                    "plugin pgoutput of this server has no option {name}"
+                ))
+                .hint("it has binary=true, from PostgreSQL 16 on origin=none; messages and message_prefixes work with any plugin"));
+            }
+        }
+    }
+    Ok(given)
+}
+
+fn prefixes(options: &RunOptions) -> Result<PrefixFilter> {
+    let given = |wanted: &str| {
+        let options = &mut options.further_plugin_options.iter().rev();
+        options
+            .find(|(name, _)| name == wanted)
+            .map(|(_, value)| value.as_str())
+    };
+    match given("messages") {
+        Some("off" | "false" | "no" | "0") => return Ok(PrefixFilter::none()),
+        Some("on" | "true" | "yes" | "1") | None => {}
+        Some(other) => {
+            return Err(Failure::usage(format!(
+                "plugin option messages is neither on nor off: {other:?}"
+            ))
+            .hint("write --plugin-option messages=off"));
+        }
+    }
+    match given("message_prefixes") {
+        Some(patterns) => PrefixFilter::parse(patterns),
+        None => Ok(PrefixFilter::default()),
+    }
+}
+
+/// Whose output the stream will carry, and what reading it takes.
+///
+/// # Errors
+/// Usage.
+pub fn output(plugin: Plugin, options: &RunOptions, server_version: u32) -> Result<Output> {
+    match plugin {
+        Plugin::Walferry => Ok(Output::Native),
+        Plugin::Pgoutput => Ok(Output::Pgoutput(Box::new(pgoutput::Setting {
+            server_version,
+            catalog: Catalog::new(options.conninfo.clone()),
+            tables: options.tables.clone(),
+            prefixes: prefixes(options)?,
+        }))),
+        Plugin::Wal2json => Err(not_read(plugin)),
+    }
+}
+
+fn not_read(plugin: Plugin) -> Failure {
+    Failure::definite(format!("plugin {plugin} is not read yet"))
+        .hint("install the walferry extension's library into the server, or name a publication with --publication, which pgoutput reads")
+}
