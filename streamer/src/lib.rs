@@ -11,6 +11,8 @@ pub mod event;
 
 pub mod transaction;
 
+pub mod filter;
+
 pub mod encode;
 
 pub mod pipeline;

@@ -19,6 +19,7 @@ use crate::cli::RunOptions;
 use crate::encode::debezium::{DebeziumJson, DebeziumOptions};
 use crate::encode::{Encode, WithoutOwnEvents};
 use crate::error::{Class, Failure, Result};
+use crate::filter::RowFilter;
 use crate::heartbeat::{self, Heartbeat};
 use crate::ledger::Ledger;
 use crate::pipeline::deliver::Delivery;
@@ -275,6 +276,7 @@ async fn prepare(
         progress,
         prepared,
         spill,
+        filter: RowFilter::new(options.rules.clone(), upstream.knowledge.clone()),
         encoder: encoder(options, &identity),
         workers: options.workers.unwrap_or_else(|| {
             std::thread::available_parallelism().map_or(2, std::num::NonZero::get)

@@ -7,6 +7,7 @@ use std::time::Duration;
 use walferry_protocol::{Lsn, SUPPORTED_VERSIONS};
 
 use crate::encode::ValueForms;
+use crate::filter::Rules;
 use crate::heartbeat::Heartbeat;
 use crate::sink;
 use crate::source::conninfo::Conninfo;
@@ -31,6 +32,8 @@ pub struct RunOptions {
     /// UPDATEs or DELETEs.
     pub accept_missing_identity: bool,
     pub tables: TableFilter,
+    /// Which of their rows, UPDATEs, operations and columns go through.
+    pub rules: Rules,
     /// Whether the server may send transactions that are still in progress.
     pub streaming: bool,
     /// Further options of the output plugin, as the user gave them.

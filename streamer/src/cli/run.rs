@@ -12,6 +12,7 @@ use super::options::{OWN_PLUGIN_OPTIONS, Retries, RunOptions};
 use crate::config::Overridden;
 use crate::encode::{ByteaForm, Int8Form, JsonForm, NumericForm, ValueForms};
 use crate::error::{Failure, Result};
+use crate::filter::{self, Rules};
 use crate::sink;
 use crate::source::plugin;
 use crate::source::slot::{self, SlotRequest};
@@ -34,6 +35,8 @@ Examples:
     --sink 'file:///var/lib/walferry/shop/?rotate-every=1h&rotate-size=1GB&compress=zstd'
   Some tables only:
     --tables 'sales.*,public.customers' --exclude-tables 'sales.tmp_*'
+  Some of their rows (docs/filters.md):
+    --where 'sales.orders: price > 100 AND status IN ('\''paid'\'', '\''sent'\'')'
   As a file says, with another sink (docs/configuration.md):
     walferry run --config walferry.yaml --sink stdout
   Everything up to a position, then end:
@@ -80,6 +83,10 @@ pub struct RunArguments {
     /// Tables to leave out; wins over --tables
     #[arg(long, value_name = "PATTERNS", help_heading = "What")]
     exclude_tables: Vec<String>,
+
+    /// Rows that go through, as TABLES:PREDICATE, e.g. 'public.orders: price > 100'; may be given again
+    #[arg(long = "where", value_name = "TABLES:PREDICATE", help_heading = "What")]
+    conditions: Vec<String>,
 
     /// What to do when a table without a usable replica identity has had UPDATEs or DELETEs [default: refuse]
     #[arg(long, value_enum, help_heading = "What")]
@@ -168,6 +175,10 @@ pub struct RunArguments {
     /// No progress line on a terminal
     #[arg(long, help_heading = "Log")]
     no_progress: bool,
+
+    /// The rules of files and flags, once they are read
+    #[arg(skip)]
+    rules: Rules,
 
     /// What the configuration files say, once they are read
     #[arg(skip)]
@@ -278,7 +289,7 @@ impl RunArguments {
     }
 
     /// Fills in what was not typed from what the files say.
-    fn complete(&mut self) {
+    fn complete(&mut self) -> Result<()> {
         let configuration = std::mem::take(&mut self.configured.configuration);
         let slot = configuration.slot().map(str::to_owned);
         // A slot that was typed has a plugin of its own.
@@ -296,7 +307,14 @@ impl RunArguments {
             .realtime
             .as_ref()
             .and_then(|realtime| realtime.heartbeat.clone());
-        let columns = configuration.filter.column_rules();
+        let typed = self
+            .conditions
+            .iter()
+            .map(|text| filter::where_clause(text))
+            .collect::<Result<Vec<_>>>()?;
+        let columns = configuration.filter.column_rules(&typed);
+        self.rules.tables = configuration.filter.rules()?;
+        self.rules.tables.extend(typed);
         let tables = configuration.filter.table_patterns();
         let job = configuration.job;
 
@@ -347,6 +365,7 @@ impl RunArguments {
         self.workers = self.workers.or(threads);
         self.status_interval = self.status_interval.or(job.status_interval);
         self.no_progress |= job.progress == Some(false);
+        Ok(())
     }
 
     /// What was typed and what the files say, as far as it makes sense.
@@ -364,7 +383,7 @@ impl RunArguments {
             most: connection.max_retries,
             wait: connection.retry_wait,
         };
-        self.complete();
+        self.complete()?;
         self.refuse_what_comes_later()?;
         if let Some(name) = &self.slot {
             slot::check_name(name)?;
@@ -390,6 +409,10 @@ impl RunArguments {
             sink: self.sink()?,
             conninfo,
             tables: TableFilter::new(&self.tables, &self.exclude_tables)?,
+            rules: Rules {
+                accept_missing_identity: self.missing_identity == Some(MissingIdentity::Accept),
+                ..std::mem::take(&mut self.rules)
+            },
             further_plugin_options: self.further_plugin_options()?,
             slot: SlotRequest {
                 name: self.slot,

@@ -136,7 +136,7 @@ fn table_in_words(table: &Table) -> String {
         None => words.push_str(", whole"),
     }
     if let Some(condition) = &table.condition {
-        words.push_str(&format!(", rows where {condition}"));
+        words.push_str(&format!(", rows where {}", condition.text));
     }
     for (columns, which) in [(&table.update_any, "any"), (&table.update_all, "all")] {
         if !columns.is_empty() {

@@ -6,6 +6,9 @@ use serde::Deserialize;
 use super::document::{Entries, List, OneOrMany, Position, Value};
 use super::report::Reader;
 use super::setting::choice;
+use crate::error::Result;
+use crate::filter::{Operations, Predicate, TableRule};
+use crate::source::table_filter::TableFilter;
 
 /// `conditions` as a widely copied template misspells it: taken, with a warning.
 pub(super) const MISSPELT_CONDITIONS: &str = "condtions";
@@ -99,11 +102,48 @@ pub struct Table {
     pub name: String,
     /// `None`: all.
     pub columns: Option<Vec<String>>,
-    pub condition: Option<String>,
+    pub condition: Option<Predicate>,
     pub update_any: Vec<String>,
     pub update_all: Vec<String>,
     /// `None`: all.
     pub operations: Option<Vec<Operation>>,
+}
+
+impl Table {
+    /// The first thing of which two rules say something else.
+    fn differs(&self, other: &Self) -> Option<&'static str> {
+        [
+            (self.columns != other.columns, "columns"),
+            (self.condition != other.condition, "conditions"),
+            (self.update_any != other.update_any, "allow-update-any"),
+            (self.update_all != other.update_all, "allow-update-all"),
+            (self.operations != other.operations, "operations"),
+        ]
+        .into_iter()
+        .find_map(|(differs, what)| differs.then_some(what))
+    }
+
+    /// What the streamer does with the table's changes.
+    fn rule(&self, schema: Option<&str>) -> Result<TableRule> {
+        let pattern = TableFilter::new(&[table_pattern(schema, &self.name)], &[])?;
+        let operations = match &self.operations {
+            None => Operations::ALL,
+            Some(chosen) => Operations {
+                insert: chosen.contains(&Operation::Insert),
+                update: chosen.contains(&Operation::Update),
+                delete: chosen.contains(&Operation::Delete),
+                truncate: chosen.contains(&Operation::Truncate),
+            },
+        };
+        Ok(TableRule {
+            columns: self.columns.clone(),
+            condition: self.condition.clone(),
+            update_any: self.update_any.clone(),
+            update_all: self.update_all.clone(),
+            operations,
+            ..TableRule::new(pattern)
+        })
+    }
 }
 
 impl RawFilter {
@@ -124,8 +164,7 @@ impl RawFilter {
 /// A table's rule that was read, to be compared with later ones.
 struct Seen {
     schema: Option<String>,
-    table: String,
-    columns: Option<Vec<String>>,
+    table: Table,
 }
 
 impl RawAllow {
@@ -191,8 +230,8 @@ impl RawAllow {
     }
 }
 
-/// One table may be matched by several rules only if they agree on its columns:
-/// the plugin would send what any of them allows.
+/// One table may be matched by several rules only if they say the same: else it
+/// would depend on a pattern which of them was meant.
 fn check_agreement(
     reader: &mut Reader<'_>,
     at: Position,
@@ -205,30 +244,31 @@ fn check_agreement(
             schema.unwrap_or("*"),
             earlier.schema.as_deref().unwrap_or("*"),
         );
-        if !same_schema || !may_overlap(&table.name, &earlier.table) {
+        if !same_schema || !may_overlap(&table.name, &earlier.table.name) {
             continue;
         }
-        if table.name == earlier.table && schema == earlier.schema.as_deref() {
+        if table.name == earlier.table.name && schema == earlier.schema.as_deref() {
             reader.error(
                 at,
                 format!("allow: table {:?} is given twice", table.name),
                 None,
             );
-        } else if table.columns != earlier.columns {
+        } else if let Some(what) = table.differs(&earlier.table) {
             reader.error(
                 at,
                 format!(
-                    "allow: {:?} and {:?} may be the same table, with different columns",
-                    table.name, earlier.table
+                    "allow: {:?} and {:?} may be the same table, with different {what}",
+                    table.name, earlier.table.name
                 ),
-                Some("write one rule a table, or the same columns in both"),
+                Some(&format!(
+                    "write one rule a table, or the same {what} in both"
+                )),
             );
         }
     }
     seen.push(Seen {
         schema: schema.map(str::to_owned),
-        table: table.name.clone(),
-        columns: table.columns.clone(),
+        table: table.clone(),
     });
 }
 
@@ -238,19 +278,13 @@ impl RawTable {
         let columns = self
             .allow
             .as_ref()
-            .and_then(|columns| read_columns(reader, columns));
+            .and_then(|columns| read_columns(reader, "allow", columns));
         let update_any = self.update_columns(reader, "allow-update-any", &self.allow_update_any);
         let update_all = self.update_columns(reader, "allow-update-all", &self.allow_update_all);
-        let operations = self.operations.as_ref().map(|operations| {
-            if let Some(value) = operations.0.first() {
-                reader.later(
-                    value.at,
-                    "operations: choosing operations comes in a later version",
-                    Some("leave operations out to take all of them"),
-                );
-            }
-            reader.list("operations", operations)
-        });
+        let operations = self
+            .operations
+            .as_ref()
+            .map(|operations| reader.list("operations", operations));
         Table {
             name,
             columns,
@@ -261,7 +295,7 @@ impl RawTable {
         }
     }
 
-    fn condition(&self, reader: &mut Reader<'_>) -> Option<String> {
+    fn condition(&self, reader: &mut Reader<'_>) -> Option<Predicate> {
         if let Some(value) = &self.condtions {
             reader.warning(
                 value.at,
@@ -277,12 +311,23 @@ impl RawTable {
             }
         }
         let value = self.conditions.as_ref().or(self.condtions.as_ref())?;
-        reader.later(
-            value.at,
-            "conditions: filtering rows comes in a later version",
-            Some("leave conditions out, and filter behind walferry"),
-        );
-        reader.get("conditions", value)
+        let text: String = reader.get("conditions", value)?;
+        match Predicate::read(&text) {
+            Ok(predicate) => Some(predicate),
+            Err(refusal) => {
+                reader.error(
+                    value.at,
+                    format!("conditions: {refusal}"),
+                    Some(
+                        refusal
+                            .hint
+                            .as_deref()
+                            .unwrap_or("docs/filters.md lists what conditions may say"),
+                    ),
+                );
+                None
+            }
+        }
     }
 
     fn update_columns(
@@ -294,23 +339,16 @@ impl RawTable {
         let Some(columns) = columns else {
             return Vec::new();
         };
-        if let Some(value) = columns.0.first() {
-            reader.later(
-                value.at,
-                format!("{key}: filtering UPDATEs by column comes in a later version"),
-                Some("leave it out to take all UPDATEs"),
-            );
-        }
-        read_columns(reader, columns).unwrap_or_default()
+        read_columns(reader, key, columns).unwrap_or_default()
     }
 }
 
 /// Column names. One string with commas in it is read as several columns, with
 /// a warning: an example that many files began as writes them so.
-fn read_columns(reader: &mut Reader<'_>, columns: &List<String>) -> Option<Vec<String>> {
+fn read_columns(reader: &mut Reader<'_>, key: &str, columns: &List<String>) -> Option<Vec<String>> {
     let mut read = Vec::new();
     for value in &columns.0 {
-        let Some(text) = reader.get("allow", value) else {
+        let Some(text) = reader.get(key, value) else {
             continue;
         };
         if text.contains(',') {
@@ -324,7 +362,7 @@ fn read_columns(reader: &mut Reader<'_>, columns: &List<String>) -> Option<Vec<S
             reader.warning(
                 value.at,
                 format!(
-                    "allow: {text:?} is one text with commas; it is read as {} columns: {list}",
+                    "{key}: {text:?} is one text with commas; it is read as {} columns: {list}",
                     names.len()
                 ),
                 Some(&format!("write [{list}]")),
@@ -396,8 +434,27 @@ impl Filter {
         patterns
     }
 
+    /// What the streamer does with the tables' changes, where that is anything.
+    ///
+    /// # Errors
+    /// Usage, for a name that cannot be a pattern.
+    pub fn rules(&self) -> Result<Vec<TableRule>> {
+        let mut rules = Vec::new();
+        for allow in &self.allow {
+            for table in allow.tables.iter().flatten() {
+                let rule = table.rule(allow.schema.as_deref())?;
+                if !rule.is_idle() {
+                    rules.push(rule);
+                }
+            }
+        }
+        Ok(rules)
+    }
+
     /// The plugin's option `columns`; `None`: every column of every table.
-    pub fn column_rules(&self) -> Option<String> {
+    /// What rules read (`further`: those of flags) is sent too, and goes no
+    /// further than to them.
+    pub fn column_rules(&self, further: &[TableRule]) -> Option<String> {
         let rules: Vec<String> = self
             .allow
             .iter()
@@ -409,12 +466,21 @@ impl Filter {
                     .map(move |table| (allow, table))
             })
             .filter_map(|(allow, table)| {
-                let columns: Vec<String> = table
+                let mut columns: Vec<&str> = Vec::new();
+                let own = table.rule(allow.schema.as_deref()).ok();
+                let read = own.iter().chain(further).flat_map(TableRule::reads);
+                for column in table
                     .columns
                     .as_ref()?
                     .iter()
-                    .map(|column| quote(column))
-                    .collect();
+                    .map(String::as_str)
+                    .chain(read)
+                {
+                    if !columns.contains(&column) {
+                        columns.push(column);
+                    }
+                }
+                let columns: Vec<String> = columns.into_iter().map(quote).collect();
                 let pattern = table_pattern(allow.schema.as_deref(), &table.name);
                 Some(format!("{pattern}({})", columns.join(",")))
             })

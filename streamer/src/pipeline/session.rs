@@ -17,6 +17,7 @@ use super::feedback::{self, Ask, Rhythm};
 use super::{receive, worker};
 use crate::encode::Encode;
 use crate::error::{Failure, Result};
+use crate::filter::RowFilter;
 use crate::ledger::Ledger;
 use crate::progress::Progress;
 use crate::source::replication::{ReplicationReader, ReplicationWriter};
@@ -34,6 +35,8 @@ pub struct Parts {
     pub progress: Arc<Progress>,
     pub prepared: Arc<PreparedStore>,
     pub spill: Arc<SpillDir>,
+    /// What goes through; `None`: everything.
+    pub filter: Option<RowFilter>,
     pub encoder: Arc<dyn Encode>,
     pub workers: usize,
     /// Bytes of changes in memory.
@@ -161,9 +164,9 @@ impl Threads {
         let mut handles = Vec::with_capacity(workers);
         for number in 0..workers {
             let (jobs, outputs) = (jobs.clone(), outputs_in.clone());
-            let encoder = Arc::clone(&parts.encoder);
+            let (encoder, filter) = (Arc::clone(&parts.encoder), parts.filter.clone());
             handles.push(spawn(format!("worker-{number}"), move || {
-                worker::run(&jobs, &outputs, &encoder);
+                worker::run(&jobs, &outputs, &encoder, filter);
             })?);
         }
         Ok(Threads {

@@ -8,19 +8,26 @@ use crossbeam_channel::{Receiver, Sender};
 use super::dispatch::{Boundary, Encoded, Job, Output, Piece};
 use crate::encode::Encode;
 use crate::error::{Failure, Result};
+use crate::event::Event;
+use crate::filter::{Outcome, RowFilter};
 
 /// Works until there are no more jobs, or nobody wants the results.
-pub fn run(jobs: &Receiver<Job>, outputs: &Sender<(u64, Output)>, encoder: &Arc<dyn Encode>) {
+pub fn run(
+    jobs: &Receiver<Job>,
+    outputs: &Sender<(u64, Output)>,
+    encoder: &Arc<dyn Encode>,
+    mut filter: Option<RowFilter>,
+) {
     for job in jobs {
         let number = job.number;
-        let encoded = encode(job, &**encoder);
+        let encoded = encode(job, &**encoder, &mut filter);
         if outputs.send((number, Output::Events(encoded))).is_err() {
             return;
         }
     }
 }
 
-fn encode(job: Job, encoder: &dyn Encode) -> Encoded {
+fn encode(job: Job, encoder: &dyn Encode, filter: &mut Option<RowFilter>) -> Encoded {
     let size: usize = job.pieces.iter().map(|piece| piece.records.len()).sum();
     let mut encoded = Encoded {
         // A row's JSON is a few times its datums.
@@ -36,7 +43,7 @@ fn encode(job: Job, encoder: &dyn Encode) -> Encoded {
         // A panic in a decoder is a defect; it must stop the stream at its
         // place in order like any frame that cannot be read.
         let done = catch_unwind(AssertUnwindSafe(|| {
-            encode_piece(&piece, encoder, &mut encoded)
+            encode_piece(&piece, encoder, filter.as_mut(), &mut encoded)
         }));
         match done {
             Ok(Ok(())) => {}
@@ -72,15 +79,30 @@ fn encode(job: Job, encoder: &dyn Encode) -> Encoded {
     encoded
 }
 
-fn encode_piece(piece: &Piece, encoder: &dyn Encode, encoded: &mut Encoded) -> Result<()> {
+fn encode_piece(
+    piece: &Piece,
+    encoder: &dyn Encode,
+    filter: Option<&mut RowFilter>,
+    encoded: &mut Encoded,
+) -> Result<()> {
     if piece.records.is_empty() {
         return Ok(());
     }
     let (bytes, events) = (&mut encoded.bytes, &mut encoded.events);
-    piece.dialect.decode(piece, &mut |event| {
+    let mut encode = |event: &Event<'_>| {
         let before = bytes.len();
         encoder.encode(event, bytes)?;
         *events += u64::from(bytes.len() > before);
         Ok(())
-    })
+    };
+    let Some(filter) = filter else {
+        return piece.dialect.decode(piece, &mut encode);
+    };
+    piece
+        .dialect
+        .decode(piece, &mut |event| match filter.apply(event)? {
+            Outcome::Same => encode(event),
+            Outcome::Dropped => Ok(()),
+            Outcome::Instead(event) => encode(&event),
+        })
 }

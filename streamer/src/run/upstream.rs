@@ -7,6 +7,7 @@ use walferry_protocol::Lsn;
 use super::plugin;
 use crate::cli::RunOptions;
 use crate::error::Result;
+use crate::filter::{Knowledge, examine};
 use crate::pipeline::assembler::Output;
 use crate::source::connection::{Connection, Replication};
 use crate::source::identity::{judge, tables_without_usable_identity};
@@ -24,6 +25,8 @@ pub struct Upstream {
     pub identity: Identity,
     slot: SlotInfo,
     plugin: Plugin,
+    /// What the first connection found out for the rules.
+    pub knowledge: Knowledge,
     /// `None` when the server has none.
     pub wal_sender_timeout: Option<Duration>,
 }
@@ -34,7 +37,9 @@ impl Upstream {
     pub async fn connect(options: &RunOptions, first: bool) -> Result<Self> {
         let mut connection = Connection::connect(&options.conninfo, Replication::Database).await?;
         let system = identify_system(&mut connection).await?;
+        let mut knowledge = Knowledge::default();
         if first {
+            knowledge = examine(&mut connection, &options.rules, &options.tables).await?;
             let tables = tables_without_usable_identity(&mut connection, &options.tables).await?;
             judge(&tables, options.accept_missing_identity)?;
         }
@@ -53,6 +58,7 @@ impl Upstream {
             },
             slot: slot.info,
             plugin,
+            knowledge,
             wal_sender_timeout,
         })
     }

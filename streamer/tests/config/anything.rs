@@ -52,7 +52,8 @@ fn survives(text: &[u8]) {
         let (_, configuration, report) = read(kind, &text);
         if report.errors.is_empty() {
             describe(&configuration);
-            configuration.filter.column_rules();
+            configuration.filter.column_rules(&[]);
+            let _ = configuration.filter.rules();
             let _ = configuration.refuse_what_comes_later(Overridden::default());
             let patterns = configuration.filter.table_patterns();
             // What a filter file says, the plugin's options can say.

@@ -216,10 +216,6 @@ fn what_this_version_can_not_run_stops_the_run() {
             "plugin wal2json",
         ),
         (
-            "filter: {allow: {allow: {t: {conditions: a > 1}}}}\n",
-            "conditions",
-        ),
-        (
             "extractor: {realtime: {start-position: {start-lsn: 0/1}}}\n",
             "start-lsn",
         ),

@@ -301,7 +301,7 @@ fn views_alone_can_not_be_streamed() {
 }
 
 #[test]
-fn filters_by_update_and_operation_come_later() {
+fn filters_by_update_and_operation_become_rules() {
     let text = "allow: {allow: {t: {allow-update-any: [a], allow-update-all: [b], operations: [INSERT]}}}\n";
     let (configuration, report) = understood(Kind::Filter, text);
     let table = &configuration.filter.allow[0]
@@ -310,7 +310,39 @@ fn filters_by_update_and_operation_come_later() {
         .expect("tables")[0];
     assert_eq!(table.update_any, ["a"]);
     assert_eq!(table.update_all, ["b"]);
-    assert_eq!(report.later.len(), 3);
+    assert_eq!(report.later, []);
+    let rules = configuration.filter.rules().unwrap();
+    assert!(rules[0].pattern.passes("any", "t"));
+    assert!(rules[0].operations.insert && !rules[0].operations.delete);
+    assert_eq!(rules[0].reads().collect::<Vec<_>>(), ["a", "b"]);
+}
+
+#[test]
+fn a_condition_that_is_not_known_is_a_mistake_in_the_file() {
+    for (condition, expected) in [
+        (
+            "a ~ 'x'",
+            "f.yaml:1:33: conditions: the operator ~ is not known here at character 1",
+        ),
+        (
+            "a = soundex(b)",
+            "f.yaml:1:33: conditions: the function soundex is not known here at character 5",
+        ),
+    ] {
+        let text = format!("allow: {{allow: {{t: {{conditions: \"{condition}\"}}}}}}\n");
+        let messages = mistakes(Kind::Filter, &text);
+        assert!(messages[0].starts_with(expected), "{messages:?}");
+    }
+}
+
+#[test]
+fn rules_that_may_be_of_one_table_say_the_same() {
+    let text = "allow: {allow: {'t*': {conditions: a > 1}, t1: {conditions: a > 2}}}\n";
+    let messages = mistakes(Kind::Filter, text);
+    assert!(
+        messages[0].contains("with different conditions"),
+        "{messages:?}"
+    );
 }
 
 #[test]
@@ -323,7 +355,7 @@ fn names_that_the_plugin_reads_otherwise_are_escaped() {
         [r"Odd\.schema.a\,b\ \(c\)", r"Odd\.schema.t_*"]
     );
     assert_eq!(
-        configuration.filter.column_rules().as_deref(),
+        configuration.filter.column_rules(&[]).as_deref(),
         Some(r#"Odd\.schema.a\,b\ \(c\)("x""y",plain)"#)
     );
     let checked = walferry_streamer::source::table_filter::TableFilter::new(
@@ -342,7 +374,7 @@ fn an_inner_allow_may_be_a_list_and_the_outer_one_too() {
     let (configuration, _) = understood(Kind::Filter, text);
     assert_eq!(configuration.filter.table_patterns(), ["a.*", "b.t", "b.u"]);
     assert_eq!(
-        configuration.filter.column_rules().as_deref(),
+        configuration.filter.column_rules(&[]).as_deref(),
         Some("b.u(x)")
     );
 }

@@ -54,6 +54,14 @@ pub struct TypeDescription {
     pub out_of_line: bool,
 }
 
+/// A relation's definition, over a connection that is at hand already.
+///
+/// # Errors
+/// As [`Catalog::relation`].
+pub async fn relation_over(connection: &mut Connection, find: Find<'_>) -> Result<Option<Found>> {
+    query::relation_of(&connection.simple_query(&query::relation(find)).await?)
+}
+
 /// The connection. It is opened when first needed, and again when it broke.
 ///
 /// Shared by threads; one question is asked at a time.
