@@ -3,6 +3,7 @@
 
 use std::io::{IsTerminal, Write};
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use walferry_protocol::Lsn;
@@ -100,41 +101,104 @@ impl Progress {
     }
 }
 
-/// Draws progress until it is dropped as a task. `draw` asks for a line on
-/// standard error where that is a terminal.
-pub async fn report(progress: &Progress, ledger: &Ledger, draw: bool) {
-    let terminal = draw && std::io::stderr().is_terminal();
-    let every = if terminal { DRAW } else { LOG };
-    let mut tick = tokio::time::interval(every);
-    let mut watchdog = Watchdog::new(Instant::now());
-    let mut last = (Instant::now(), 0);
-    tick.tick().await;
-    loop {
-        tick.tick().await;
+/// The slots that are read, for whoever tells of their progress.
+#[derive(Debug, Default)]
+pub struct Board(Mutex<Vec<Entry>>);
+
+#[derive(Debug)]
+struct Entry {
+    /// `None`: there is one slot only.
+    slot: Option<String>,
+    progress: Arc<Progress>,
+    ledger: Arc<Ledger>,
+    watchdog: Watchdog,
+    last: (Instant, u64),
+}
+
+impl Board {
+    pub fn add(&self, slot: Option<&str>, progress: &Arc<Progress>, ledger: &Arc<Ledger>) {
+        let now = Instant::now();
+        self.entries().push(Entry {
+            slot: slot.map(str::to_owned),
+            progress: Arc::clone(progress),
+            ledger: Arc::clone(ledger),
+            watchdog: Watchdog::new(now),
+            last: (now, 0),
+        });
+    }
+
+    pub fn remove(&self, ledger: &Arc<Ledger>) {
+        self.entries()
+            .retain(|entry| !Arc::ptr_eq(&entry.ledger, ledger));
+    }
+
+    fn entries(&self) -> MutexGuard<'_, Vec<Entry>> {
+        // A poisoned board still only holds what is to be shown.
+        self.0
+            .lock()
+            .unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+}
+
+impl Entry {
+    fn line(&mut self) -> String {
+        let (progress, ledger) = (&self.progress, &self.ledger);
         let events = progress.events.load(Relaxed);
-        let rate = (events - last.1) as f64 / last.0.elapsed().as_secs_f64().max(0.001);
-        last = (Instant::now(), events);
-        let line = format!(
-            "{rate:.0} changes/s, {events} in all, lag {} and {:.1} s, acknowledged {}",
+        let seconds = self.last.0.elapsed().as_secs_f64();
+        let rate = (events - self.last.1) as f64 / seconds.max(0.001);
+        self.last = (Instant::now(), events);
+        format!(
+            "{}{rate:.0} changes/s, {events} in all, lag {} and {:.1} s, acknowledged {}",
+            self.prefix(),
             size(progress.lag_bytes(ledger)),
             progress.lag_seconds(ledger),
             ledger.flush_lsn(),
-        );
+        )
+    }
+
+    fn prefix(&self) -> String {
+        let slot = self.slot.as_ref();
+        slot.map_or(String::new(), |slot| format!("{slot}: "))
+    }
+
+    fn stalled(&mut self) -> Option<String> {
+        let stalled = self.watchdog.look(
+            Instant::now(),
+            self.progress.received.load(Relaxed),
+            self.ledger.accepted_lsn(),
+            self.ledger.flush_lsn(),
+            self.progress.wal_end(),
+        )?;
+        Some(format!("{}{stalled}", self.prefix()))
+    }
+}
+
+/// Draws progress until it is dropped as a task. `draw` asks for a line on
+/// standard error where that is a terminal.
+pub async fn report(board: &Board, draw: bool) {
+    let terminal = draw && std::io::stderr().is_terminal();
+    let every = if terminal { DRAW } else { LOG };
+    let mut tick = tokio::time::interval(every);
+    tick.tick().await;
+    loop {
+        tick.tick().await;
+        let (lines, stalled) = {
+            let mut entries = board.entries();
+            let lines: Vec<String> = entries.iter_mut().map(Entry::line).collect();
+            let stalled: Vec<String> = entries.iter_mut().filter_map(Entry::stalled).collect();
+            (lines, stalled)
+        };
         if terminal {
             let mut out = std::io::stderr().lock();
             // Progress is for people; a terminal that is gone is not an error.
-            let _ = write!(out, "\r\x1b[K{line}").and_then(|()| out.flush());
+            let _ = write!(out, "\r\x1b[K{}", lines.join(" | ")).and_then(|()| out.flush());
         } else {
-            tracing::info!("{line}");
+            for line in lines {
+                tracing::info!("{line}");
+            }
         }
-        if let Some(stalled) = watchdog.look(
-            Instant::now(),
-            progress.received.load(Relaxed),
-            ledger.accepted_lsn(),
-            ledger.flush_lsn(),
-            progress.wal_end(),
-        ) {
-            tracing::warn!("{stalled}");
+        for line in stalled {
+            tracing::warn!("{line}");
         }
     }
 }

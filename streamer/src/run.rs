@@ -5,6 +5,7 @@
 mod backoff;
 mod plugin;
 mod signals;
+mod slots;
 mod upstream;
 
 use std::sync::Arc;
@@ -26,7 +27,7 @@ use crate::pipeline::deliver::Delivery;
 use crate::pipeline::feedback::{Rhythm, status_interval};
 use crate::pipeline::flusher::{Flusher, StateKeeper};
 use crate::pipeline::session::{self, Outcome, Parts};
-use crate::progress::{self, Progress};
+use crate::progress::{self, Board, Progress};
 use crate::sink::Opening;
 use crate::state::{Identity, State, StateDir, StateFile};
 use crate::transaction::prepared::PreparedStore;
@@ -43,11 +44,17 @@ pub fn run(options: RunOptions) -> Result<()> {
         .enable_all()
         .build()
         .map_err(|e| Failure::definite(format!("cannot start the runtime: {e}")))?
-        .block_on(stream(options))
+        .block_on(slots::run(options))
 }
 
-async fn stream(options: RunOptions) -> Result<()> {
-    let mut stop = signals::stop_on_signals()?;
+/// Reads one slot until the end that was asked for, `stop`, or a failure that
+/// another attempt cannot mend. `name` tells it from others.
+async fn read_slot(
+    options: RunOptions,
+    name: Option<&str>,
+    mut stop: watch::Receiver<bool>,
+    board: &Board,
+) -> Result<()> {
     let state_dir = open_state_dir(&options)?;
     let mut backoff = Backoff::new(options.retries);
     let Some(mut upstream) = connect(&options, true, &mut backoff, &mut stop).await? else {
@@ -55,11 +62,7 @@ async fn stream(options: RunOptions) -> Result<()> {
     };
     let (mut parts, mut delivery) = prepare(&options, state_dir.as_ref(), &mut upstream).await?;
     let _heartbeat = heartbeat::start(options.heartbeat.as_ref(), &options.conninfo, None);
-    let progress = tokio::spawn({
-        let (progress, ledger) = (Arc::clone(&parts.progress), Arc::clone(&parts.ledger));
-        let draw = options.progress;
-        async move { progress::report(&progress, &ledger, draw).await }
-    });
+    board.add(name, &parts.progress, &parts.ledger);
     let ended = loop {
         let rhythm = rhythm(&options, &upstream);
         let identity = upstream.identity.clone();
@@ -103,9 +106,13 @@ async fn stream(options: RunOptions) -> Result<()> {
             Err(failure) => break Err(failure),
         }
     };
-    progress.abort();
+    board.remove(&parts.ledger);
     progress::end_line(options.progress);
-    eprintln!("walferry: {}", parts.progress.summary(&parts.ledger));
+    let of_slot = name.map_or(String::new(), |name| format!("slot \"{name}\": "));
+    eprintln!(
+        "walferry: {of_slot}{}",
+        parts.progress.summary(&parts.ledger)
+    );
     // Its threads end, and with them the last flush.
     drop(delivery);
     ended

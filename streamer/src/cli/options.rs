@@ -7,6 +7,7 @@ use std::time::Duration;
 use walferry_protocol::{Lsn, SUPPORTED_VERSIONS};
 
 use crate::encode::ValueForms;
+use crate::error::Result;
 use crate::filter::Rules;
 use crate::heartbeat::Heartbeat;
 use crate::sink;
@@ -23,6 +24,8 @@ pub struct RunOptions {
     pub slot: SlotRequest,
     /// The publication that plugin pgoutput reads; `None`: one named walferry.
     pub publication: Option<String>,
+    /// More slots to read at the same time, each on its own.
+    pub further_slots: Vec<SlotRequest>,
     pub sink: sink::Target,
     /// Where the run keeps its state; the sink's own default where `None`.
     pub state_dir: Option<PathBuf>,
@@ -84,6 +87,43 @@ pub(super) const OWN_PLUGIN_OPTIONS: [&str; 7] = [
 ];
 
 impl RunOptions {
+    /// One for each slot: with several, what one process has is divided among
+    /// them, and each has an output, a state and a place to spill of its own.
+    ///
+    /// # Errors
+    /// Usage: the sink can't be told apart by slot.
+    pub fn one_for_each_slot(mut self) -> Result<Vec<RunOptions>> {
+        let further = std::mem::take(&mut self.further_slots);
+        let several = !further.is_empty();
+        let count = 1 + further.len();
+        let slots: Vec<SlotRequest> = std::iter::once(self.slot.clone()).chain(further).collect();
+        let workers = self.workers.unwrap_or_else(|| {
+            std::thread::available_parallelism().map_or(2, std::num::NonZero::get)
+        });
+        slots
+            .into_iter()
+            .enumerate()
+            .map(|(index, slot)| {
+                let of_slot = |folder: &Option<PathBuf>| match (&slot.name, folder) {
+                    (Some(name), Some(folder)) if several => Some(folder.join(name)),
+                    _ => folder.clone(),
+                };
+                Ok(RunOptions {
+                    sink: self.sink.of_slot(slot.name.as_deref(), several)?,
+                    state_dir: of_slot(&self.state_dir),
+                    spill_dir: of_slot(&self.spill_dir),
+                    spill_limit: self.spill_limit.map(|bytes| bytes / count as u64),
+                    memory_limit: self.memory_limit / count as u64,
+                    workers: Some((workers / count).max(1)),
+                    // One beat serves every slot of the database.
+                    heartbeat: self.heartbeat.clone().filter(|_| index == 0),
+                    slot,
+                    ..self.clone()
+                })
+            })
+            .collect()
+    }
+
     /// The options of START_REPLICATION for this slot.
     ///
     /// A slot that was once read with prepared transactions is always read so:

@@ -180,6 +180,10 @@ pub struct RunArguments {
     #[arg(skip)]
     rules: Rules,
 
+    /// Slots of the configuration files that are read beside the first
+    #[arg(skip)]
+    further_slots: Vec<(String, Option<Plugin>)>,
+
     /// What the configuration files say, once they are read
     #[arg(skip)]
     pub(super) configured: Configured,
@@ -292,6 +296,16 @@ impl RunArguments {
     fn complete(&mut self) -> Result<()> {
         let configuration = std::mem::take(&mut self.configured.configuration);
         let slot = configuration.slot().map(str::to_owned);
+        if self.slot.is_none() {
+            self.further_slots = configuration
+                .further_slots()
+                .iter()
+                .map(|slot| {
+                    let plugin = self.plugin.or(configuration.job.plugin).or(slot.plugin);
+                    (slot.name.clone(), plugin)
+                })
+                .collect();
+        }
         // A slot that was typed has a plugin of its own.
         let plugin = match self.slot {
             None => configuration.plugin(),
@@ -405,6 +419,13 @@ impl RunArguments {
             },
             self.configured.heartbeat.take(),
         )?;
+        let slot = SlotRequest {
+            name: self.slot.clone(),
+            plugin: self.plugin.and_then(Plugin::chosen),
+            create: self.create_slot,
+            takeover: self.takeover,
+            two_phase: self.two_phase,
+        };
         Ok(RunOptions {
             sink: self.sink()?,
             conninfo,
@@ -414,13 +435,16 @@ impl RunArguments {
                 ..std::mem::take(&mut self.rules)
             },
             further_plugin_options: self.further_plugin_options()?,
-            slot: SlotRequest {
-                name: self.slot,
-                plugin: self.plugin.and_then(Plugin::chosen),
-                create: self.create_slot,
-                takeover: self.takeover,
-                two_phase: self.two_phase,
-            },
+            further_slots: self
+                .further_slots
+                .iter()
+                .map(|(name, plugin)| SlotRequest {
+                    name: Some(name.clone()),
+                    plugin: plugin.and_then(Plugin::chosen),
+                    ..slot.clone()
+                })
+                .collect(),
+            slot,
             publication: self.publication,
             state_dir: self.state_dir,
             until_lsn: self.until_lsn,

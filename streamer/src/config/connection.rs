@@ -31,7 +31,7 @@ pub struct RawConnection {
     username: Option<Value<String>>,
     /// Better written as ${NAME} or ${file:/path}. Default: PGPASSWORD, else the password file (.pgpass).
     password: Option<Value<Secret>>,
-    /// The most connections to the source at one time. At least 2 for STREAM: one that streams, one that asks.
+    /// The most connections to the source at one time. At least 2 a slot: one that reads, one that asks.
     max_connections: Option<Value<NonZeroU32>>,
     /// Seconds after which a source that does not answer counts as lost, while connecting and while connected; 0: no limit. Default: 30 to connect, about 120 later.
     socket_timeout_s: Option<Value<u32>>,
@@ -132,9 +132,6 @@ pub struct Ssl {
     pub key_password: Option<Secret>,
 }
 
-/// What the streaming reader needs: one that streams, one that asks.
-const CONNECTIONS_TO_STREAM: u32 = 2;
-
 impl RawConnection {
     pub(super) fn has_slots(&self) -> bool {
         self.replication_slots.is_some()
@@ -164,13 +161,14 @@ impl RawConnection {
             ssl: self.ssl.as_ref().and_then(|ssl| ssl.validate(reader)),
         };
         if let (Some(most), Some(value)) = (connection.max_connections, &self.max_connections)
-            && most.get() < CONNECTIONS_TO_STREAM
-            && connection.log_reader != Some(LogReader::Sql)
+            && most.get() < connection.needed()
         {
             reader.error(
                 value.at,
-                "max-connections: 1 is too few: one connection streams and one asks",
-                Some("write 2 or more"),
+                format!(
+                    "max-connections: {most} is too few: of each slot one connection reads and one asks"
+                ),
+                Some(&format!("write {} or more", connection.needed())),
             );
         }
         if let (Some(LogReader::Sql), Some(value)) = (connection.log_reader, &self.log_reader_type)
@@ -290,6 +288,19 @@ impl RawSsl {
 }
 
 impl Connection {
+    /// The connections that reading the slots takes: of each one that reads,
+    /// and one that asks. Polling a plugin that tells all asks in between.
+    fn needed(&self) -> u32 {
+        let of_slot = |plugin: Option<Plugin>| match (self.log_reader, plugin) {
+            (Some(LogReader::Sql), None | Some(Plugin::Walferry)) => 1,
+            _ => 2,
+        };
+        match self.slots.as_slice() {
+            [] => of_slot(None),
+            slots => slots.iter().map(|slot| of_slot(slot.plugin)).sum(),
+        }
+    }
+
     /// The connection as libpq's `key=value` string, for
     /// [`Conninfo::parse`](crate::source::conninfo::Conninfo::parse).
     /// Holds the password.

@@ -27,7 +27,7 @@ use serde::Deserialize;
 
 use crate::cli::{Mode, Plugin};
 use crate::error::{Failure, Result};
-use connection::{Connection, RawConnection};
+use connection::{Connection, RawConnection, Slot};
 use extractor::{Extractor, RawExtractor};
 use filter::{Filter, RawFilter};
 use job::{Job, RawJob};
@@ -302,6 +302,14 @@ impl Configuration {
         self.job.slot.as_deref().or_else(of_connection)
     }
 
+    /// Slots of the connection beyond the first, to be read beside it.
+    pub fn further_slots(&self) -> &[Slot] {
+        match &self.job.slot {
+            Some(_) => &[],
+            None => self.connection.slots.get(1..).unwrap_or_default(),
+        }
+    }
+
     /// The slot's output plugin, where the files say it.
     pub fn plugin(&self) -> Option<Plugin> {
         let of_slot = || self.connection.slots.first().and_then(|slot| slot.plugin);
@@ -314,15 +322,6 @@ impl Configuration {
     /// # Errors
     /// Usage: the first of these.
     pub fn refuse_what_comes_later(&self, overridden: Overridden) -> Result<()> {
-        if let Some(further) = self.connection.slots.get(1)
-            && !overridden.slot
-        {
-            return Err(Failure::usage(format!(
-                "{}: reading several slots in one run ({:?} is a further one) comes in a later version",
-                further.place, further.name
-            ))
-            .hint("leave one slot in replication-slots, or choose one with --slot, and start one walferry a slot"));
-        }
         if let Some(plugin @ Plugin::Wal2json) = self.plugin()
             && !overridden.plugin
             && !overridden.slot

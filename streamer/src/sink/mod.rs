@@ -97,6 +97,19 @@ impl Target {
         }
     }
 
+    /// The same for one slot of a run: `{slot}` in a file's path is its name,
+    /// and of several slots each has a folder of its own in a folder of files.
+    /// Standard output they share, by whole lines.
+    ///
+    /// # Errors
+    /// Usage: several slots and one file.
+    pub fn of_slot(&self, slot: Option<&str>, several: bool) -> Result<Self> {
+        match self {
+            Target::File(settings) => settings.of_slot(slot, several).map(Target::File),
+            Target::Stdout | Target::Null => Ok(self.clone()),
+        }
+    }
+
     /// What the state knows this sink by.
     pub fn name(&self) -> String {
         match self {

@@ -138,7 +138,7 @@ fn one_connection_is_too_few_to_stream_but_enough_to_poll() {
     assert_eq!(
         mistakes(Kind::Connection, "max-connections: 1\n"),
         [
-            "f.yaml:1:18: max-connections: 1 is too few: one connection streams and one asks | write 2 or more"
+            "f.yaml:1:18: max-connections: 1 is too few: of each slot one connection reads and one asks | write 2 or more"
         ]
     );
     understood(

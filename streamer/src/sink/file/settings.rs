@@ -9,6 +9,9 @@ use super::writer::unusable;
 use crate::error::{Failure, Result};
 use crate::sink::url::{Options, decode};
 
+/// Stands for the slot's name in a path.
+const SLOT: &str = "{slot}";
+
 const OPTIONS: &[&str] = &["rotate-size", "rotate-every", "compress", "append"];
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -18,6 +21,8 @@ pub struct Settings {
     pub zstd: Option<i32>,
     /// Add to a file or folder that holds what the state knows nothing of.
     pub append: bool,
+    /// The folder is a slot's own, inside the one that was named.
+    in_named_folder: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -74,6 +79,7 @@ impl Settings {
             place,
             zstd,
             append,
+            in_named_folder: false,
         })
     }
 
@@ -81,6 +87,42 @@ impl Settings {
         match &self.place {
             Place::File(path) | Place::Folder { path, .. } => path,
         }
+    }
+
+    /// See [`crate::sink::Target::of_slot`].
+    pub fn of_slot(&self, slot: Option<&str>, several: bool) -> Result<Self> {
+        let mut own = self.clone();
+        let path = match &mut own.place {
+            Place::File(path) | Place::Folder { path, .. } => path,
+        };
+        let text = path.to_string_lossy().into_owned();
+        match (slot, text.contains(SLOT)) {
+            (Some(slot), true) => *path = PathBuf::from(text.replace(SLOT, slot)),
+            (None, true) => {
+                return Err(Failure::usage(format!(
+                    "the sink's {SLOT} is a slot's name, and a temporary slot has none"
+                ))
+                .hint("name a slot with --slot, or write a file's name"));
+            }
+            (Some(slot), false) if several => match &mut own.place {
+                Place::Folder { path, .. } => {
+                    path.push(slot);
+                    own.in_named_folder = true;
+                }
+                Place::File(path) => {
+                    let (stem, end) = text.rsplit_once('.').unwrap_or((&text, "jsonl"));
+                    return Err(Failure::usage(format!(
+                        "several slots can't be written to one file, {}",
+                        path.display()
+                    ))
+                    .hint(format!(
+                        "write file://{stem}.{SLOT}.{end} for a file a slot, or name a folder"
+                    )));
+                }
+            },
+            _ => {}
+        }
+        Ok(own)
     }
 
     /// What the state knows this sink by.
@@ -105,10 +147,15 @@ impl Settings {
         let Place::Folder { path, .. } = &self.place else {
             return Ok(());
         };
-        match std::fs::create_dir(path) {
+        let make = |path: &Path| match std::fs::create_dir(path) {
             Err(e) if e.kind() != std::io::ErrorKind::AlreadyExists => Err(unusable(path, &e)),
             _ => Ok(()),
+        };
+        match path.parent() {
+            Some(named) if self.in_named_folder => make(named)?,
+            _ => {}
         }
+        make(path)
     }
 
     /// The folder that the files are in.

@@ -1,6 +1,7 @@
 use std::fs::File;
 use std::io::{ErrorKind, Write};
 use std::os::fd::AsFd;
+use std::sync::Mutex;
 use std::time::Duration;
 
 use walferry_protocol::Lsn;
@@ -8,6 +9,9 @@ use walferry_protocol::Lsn;
 use crate::error::{Failure, Result};
 use crate::sink::{Flush, Sink};
 use crate::state::Resume;
+
+/// Held while lines are written: the slots of a run share the descriptor.
+static WRITING: Mutex<()> = Mutex::new(());
 
 /// See [the module](super). Writes to the descriptor itself, without a buffer
 /// of its own: what was written has left the process.
@@ -30,6 +34,10 @@ impl StdoutSink {
 
 impl Sink for StdoutSink {
     fn write(&mut self, events: &[u8]) -> Result<()> {
+        // Whole events, so whole lines, whichever slots they are of.
+        let _whole = WRITING
+            .lock()
+            .unwrap_or_else(|poisoned| poisoned.into_inner());
         let mut rest = events;
         while !rest.is_empty() {
             match self.out.write(rest) {
