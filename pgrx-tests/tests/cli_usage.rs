@@ -40,10 +40,6 @@ fn bad_usage_ends_with_2_one_clear_line_and_the_cure() {
             &["--mode", "delta-snapshot"],
             &["--mode delta-snapshot comes with a later version"],
         ),
-        (
-            &["--plugin", "wal2json"],
-            &["plugin wal2json is not read yet", "leave --plugin out"],
-        ),
         (&["--slot", "No"], &["\"No\" is not a slot's name", "hint:"]),
         (&["--create-slot"], &["--create-slot needs --slot"]),
         (

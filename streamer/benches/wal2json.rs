@@ -12,7 +12,9 @@ use walferry_protocol::{
     Column, ColumnFlags, Encoding, Lsn, Relation, RelationKind, ReplicaIdentity,
 };
 use walferry_streamer::decode::wal2json::record::{Action, Record};
-use walferry_streamer::decode::wal2json::{Definitions, Head, Request, ServerEncoding, Wal2json};
+use walferry_streamer::decode::wal2json::{
+    Definitions, Filters, Head, Request, ServerEncoding, Wal2json,
+};
 use walferry_streamer::encode::Encode;
 use walferry_streamer::encode::debezium::{DebeziumJson, DebeziumOptions};
 use walferry_streamer::error::Result;
@@ -125,7 +127,12 @@ fn main() {
     const ROUNDS: usize = 600;
     let tables = TableFilter::default();
     let request = Request::new(&tables, &[]).expect("options");
-    let wal2json = Wal2json::new(&request, ServerEncoding::Utf8, tables, Arc::new(Lineitem));
+    let wal2json = Wal2json::new(
+        &request,
+        ServerEncoding::Utf8,
+        Filters::default(),
+        Arc::new(Lineitem),
+    );
     let transaction = Transaction {
         xid: 787,
         commit_lsn: Lsn(0x1_6b38_0000),

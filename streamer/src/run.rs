@@ -7,6 +7,7 @@ mod plugin;
 mod signals;
 mod slots;
 mod upstream;
+mod wal2json;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -66,9 +67,8 @@ async fn read_slot(
     let ended = loop {
         let rhythm = rhythm(&options, &upstream);
         let identity = upstream.identity.clone();
-        let output = upstream.output(&options)?;
         let failure = match upstream.start(parts.ledger.flush_lsn(), &options).await {
-            Ok((reader, writer)) => {
+            Ok((reader, writer, output)) => {
                 backoff.connected();
                 let outcome;
                 (delivery, outcome) = session::run(

@@ -502,12 +502,6 @@ impl RunArguments {
                 "use --mode realtime, and copy what is there already by other means, e.g. pg_dump",
             ));
         }
-        if self.plugin == Some(Plugin::Wal2json) {
-            return Err(Failure::usage(
-                "plugin wal2json is not read yet: this version reads walferry's own plugin and pgoutput",
-            )
-            .hint("install the walferry extension's library into the server and leave --plugin out, or read pgoutput"));
-        }
         if self.publication.is_some()
             && matches!(self.plugin, Some(Plugin::Walferry | Plugin::Wal2json))
         {

@@ -31,7 +31,6 @@ fn what_comes_later_is_refused_and_says_so() {
         ("--mode full", "--mode full"),
         ("--mode snapshot", "--mode snapshot"),
         ("--mode delta-snapshot", "--mode delta-snapshot"),
-        ("--plugin wal2json", "plugin wal2json"),
         ("--plugin walferry --publication p", "--publication"),
         ("--create-slot", "--create-slot needs --slot"),
         ("--takeover", "--takeover needs --slot"),

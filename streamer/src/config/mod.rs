@@ -322,20 +322,6 @@ impl Configuration {
     /// # Errors
     /// Usage: the first of these.
     pub fn refuse_what_comes_later(&self, overridden: Overridden) -> Result<()> {
-        if let Some(plugin @ Plugin::Wal2json) = self.plugin()
-            && !overridden.plugin
-            && !overridden.slot
-        {
-            let name = plugin.name();
-            let place = match self.connection.slots.first() {
-                Some(slot) if self.job.plugin.is_none() => format!("{}: ", slot.place),
-                _ => String::new(),
-            };
-            return Err(Failure::usage(format!(
-                "{place}plugin {name} is not read yet, a later version does: this one reads walferry's own plugin and pgoutput"
-            ))
-            .hint("install the walferry extension's library into the server, and read a slot of the plugin walferry"));
-        }
         if overridden.mode {
             return Ok(());
         }

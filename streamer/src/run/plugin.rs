@@ -1,5 +1,8 @@
 //! Which output plugin a run reads, and what it is asked for.
 
+use walferry_protocol::Lsn;
+
+use super::wal2json;
 use crate::cli::RunOptions;
 use crate::error::{Failure, Result};
 use crate::pipeline::assembler::{Output, pgoutput};
@@ -7,6 +10,7 @@ use crate::source::catalog::Catalog;
 use crate::source::connection::Connection;
 use crate::source::plugin::Plugin;
 use crate::source::publication;
+use crate::source::replication::{ReplicationReader, ReplicationWriter, start_replication};
 use crate::source::slot::{self, SlotInfo};
 use crate::source::table_filter::PrefixFilter;
 
@@ -109,7 +113,7 @@ fn publication_name(options: &RunOptions) -> &str {
 
 /// Pins what shapes text on the connection that will carry the stream: a
 /// plugin that prints values follows the session.
-pub async fn pin_settings(connection: &mut Connection, plugin: Plugin) -> Result<()> {
+async fn pin_settings(connection: &mut Connection, plugin: Plugin) -> Result<()> {
     if plugin == Plugin::Walferry {
         return Ok(());
     }
@@ -122,21 +126,46 @@ pub async fn pin_settings(connection: &mut Connection, plugin: Plugin) -> Result
     Ok(())
 }
 
-/// The options of START_REPLICATION.
+/// A slot that is to be read.
+pub struct Slot<'a> {
+    pub plugin: Plugin,
+    pub info: &'a SlotInfo,
+    /// Not a reconnect: what the plugin lacks is said.
+    pub first: bool,
+}
+
+/// Begins to read the slot from `position` on; with whose output the stream
+/// carries.
 ///
 /// # Errors
-/// Usage: what the plugin can't be asked for.
-pub fn start_options(
-    plugin: Plugin,
+/// Usage: what the plugin can't be asked for. What the server refuses.
+pub async fn start(
+    mut connection: Connection,
+    slot: &Slot<'_>,
+    position: Lsn,
     options: &RunOptions,
-    slot: &SlotInfo,
-    server_version: u32,
-) -> Result<Vec<(String, String)>> {
-    match plugin {
-        Plugin::Walferry => Ok(options.plugin_options(slot)),
-        Plugin::Pgoutput => pgoutput_options(options, slot, server_version),
-        Plugin::Wal2json => Err(not_read(plugin)),
-    }
+) -> Result<(ReplicationReader, ReplicationWriter, Output)> {
+    let server_version = connection.server_version();
+    pin_settings(&mut connection, slot.plugin).await?;
+    let (plugin_options, output) = match slot.plugin {
+        Plugin::Walferry => (options.plugin_options(slot.info), Output::Native),
+        Plugin::Pgoutput => (
+            pgoutput_options(options, slot.info, server_version)?,
+            Output::Pgoutput(Box::new(pgoutput::Setting {
+                server_version,
+                catalog: Catalog::new(options.conninfo.clone()),
+                tables: options.tables.clone(),
+                prefixes: prefixes(options)?,
+            })),
+        ),
+        Plugin::Wal2json => {
+            let prefixes = prefixes(options)?;
+            return wal2json::start(connection, slot, position, options, prefixes).await;
+        }
+    };
+    let (reader, writer) =
+        start_replication(connection, &slot.info.name, position, &plugin_options).await?;
+    Ok((reader, writer, output))
 }
 
 /// The protocol's version is the newest of the server's that is read here:
@@ -212,26 +241,4 @@ fn prefixes(options: &RunOptions) -> Result<PrefixFilter> {
         Some(patterns) => PrefixFilter::parse(patterns),
         None => Ok(PrefixFilter::default()),
     }
-}
-
-/// Whose output the stream will carry, and what reading it takes.
-///
-/// # Errors
-/// Usage.
-pub fn output(plugin: Plugin, options: &RunOptions, server_version: u32) -> Result<Output> {
-    match plugin {
-        Plugin::Walferry => Ok(Output::Native),
-        Plugin::Pgoutput => Ok(Output::Pgoutput(Box::new(pgoutput::Setting {
-            server_version,
-            catalog: Catalog::new(options.conninfo.clone()),
-            tables: options.tables.clone(),
-            prefixes: prefixes(options)?,
-        }))),
-        Plugin::Wal2json => Err(not_read(plugin)),
-    }
-}
-
-fn not_read(plugin: Plugin) -> Failure {
-    Failure::definite(format!("plugin {plugin} is not read yet"))
-        .hint("install the walferry extension's library into the server, or name a publication with --publication, which pgoutput reads")
 }

@@ -12,9 +12,7 @@ use crate::pipeline::assembler::Output;
 use crate::source::connection::{Connection, Replication};
 use crate::source::identity::{judge, tables_without_usable_identity};
 use crate::source::plugin::Plugin;
-use crate::source::replication::{
-    ReplicationReader, ReplicationWriter, identify_system, start_replication,
-};
+use crate::source::replication::{ReplicationReader, ReplicationWriter, identify_system};
 use crate::source::slot::{self, SlotInfo};
 use crate::state::admission::{Present, admit};
 use crate::state::{Identity, State};
@@ -27,6 +25,8 @@ pub struct Upstream {
     plugin: Plugin,
     /// What the first connection found out for the rules.
     pub knowledge: Knowledge,
+    /// Not a reconnect.
+    first: bool,
     /// `None` when the server has none.
     pub wal_sender_timeout: Option<Duration>,
 }
@@ -59,6 +59,7 @@ impl Upstream {
             slot: slot.info,
             plugin,
             knowledge,
+            first,
             wal_sender_timeout,
         })
     }
@@ -97,24 +98,19 @@ impl Upstream {
         Ok(rows.first().and_then(|row| row.at(1)).map(str::to_owned))
     }
 
-    /// Whose output the stream will carry.
-    ///
-    /// # Errors
-    /// Usage.
-    pub fn output(&self, options: &RunOptions) -> Result<Output> {
-        plugin::output(self.plugin, options, self.connection.server_version())
-    }
-
-    /// Begins to read the slot from `position` on.
+    /// Begins to read the slot from `position` on; with whose output the
+    /// stream carries.
     pub async fn start(
-        mut self,
+        self,
         position: Lsn,
         options: &RunOptions,
-    ) -> Result<(ReplicationReader, ReplicationWriter)> {
-        let version = self.connection.server_version();
-        let plugin_options = plugin::start_options(self.plugin, options, &self.slot, version)?;
-        plugin::pin_settings(&mut self.connection, self.plugin).await?;
-        start_replication(self.connection, &self.slot.name, position, &plugin_options).await
+    ) -> Result<(ReplicationReader, ReplicationWriter, Output)> {
+        let slot = plugin::Slot {
+            plugin: self.plugin,
+            info: &self.slot,
+            first: self.first,
+        };
+        plugin::start(self.connection, &slot, position, options).await
     }
 }
 

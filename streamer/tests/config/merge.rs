@@ -208,10 +208,6 @@ fn what_this_version_can_not_run_stops_the_run() {
         ("mode: full\n", "mode full"),
         ("connection: {log-reader-type: SQL}\n", "polling with SQL"),
         (
-            "connection: {replication-slots: {a: wal2json}}\n",
-            "plugin wal2json",
-        ),
-        (
             "extractor: {realtime: {start-position: {start-lsn: 0/1}}}\n",
             "start-lsn",
         ),

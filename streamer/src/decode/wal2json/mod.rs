@@ -34,7 +34,7 @@ use crate::decode::RelationTable;
 use crate::error::{Failure, Result};
 use crate::event::{Change, Event, Image, OldImage, Transaction, Value};
 use crate::pipeline::dispatch::Piece;
-use crate::source::table_filter::TableFilter;
+use crate::source::table_filter::{PrefixFilter, TableFilter};
 
 /// In how far a server's text is to be turned into UTF-8. wal2json prints in
 /// the server's encoding, and the walsender sends as it is what it prints.
@@ -79,12 +79,20 @@ impl ServerEncoding {
     }
 }
 
+/// What is delivered of what comes. Changes are numbered before.
+#[derive(Clone, Debug, Default)]
+pub struct Filters {
+    pub tables: TableFilter,
+    /// Of logical messages.
+    pub prefixes: PrefixFilter,
+}
+
 /// What reading a connection's messages takes.
 #[derive(Debug)]
 pub struct Wal2json {
     pub format: FormatVersion,
     pub encoding: ServerEncoding,
-    tables: TableFilter,
+    filters: Filters,
     /// NaN and the infinities come as null (wal2json before 2.6).
     nan_is_null: bool,
     shapes: Shapes,
@@ -98,13 +106,13 @@ impl Wal2json {
     pub fn new(
         request: &Request,
         encoding: ServerEncoding,
-        tables: TableFilter,
+        filters: Filters,
         definitions: Arc<dyn Definitions>,
     ) -> Self {
         Wal2json {
             format: request.format,
             encoding,
-            tables,
+            filters,
             nan_is_null: request.nan_is_null(),
             shapes: Shapes::new(definitions),
             origins: RwLock::default(),
@@ -186,6 +194,9 @@ impl Wal2json {
             let malformed = |error| self.malformed(error, record.message);
             if record.action == Action::Message {
                 let message = self.message(&record, transactional).map_err(malformed)?;
+                if !self.filters.prefixes.passes(&message.prefix) {
+                    continue;
+                }
                 each(&event(Change::Message {
                     prefix: &message.prefix,
                     content: &message.content,
@@ -261,7 +272,7 @@ impl Wal2json {
         let malformed = |error| self.malformed(error, record.message);
         let schema = row.schema.text().map_err(malformed)?;
         let table = row.table.text().map_err(malformed)?;
-        if !self.tables.passes_in_stream(&schema, &table) {
+        if !self.filters.tables.passes_in_stream(&schema, &table) {
             return Ok(None);
         }
         let shape = self

@@ -99,6 +99,12 @@ impl Request {
                     ))
                     .hint("write --plugin-option format-version=2, the default, or 1"));
                 }
+                // What the streamer does here itself.
+                ("messages" | "message_prefixes", _) => {}
+                ("columns", _) => {
+                    return Err(Failure::usage("wal2json sends all columns of a table")
+                        .hint("read pgoutput: its publication can list columns (PostgreSQL 15 and later)"));
+                }
                 (own, _) if OWN.contains(&own) => {
                     return Err(Failure::usage(format!(
                         "plugin option {own} is set by the run itself"
@@ -228,14 +234,25 @@ mod tests {
 
     #[test]
     fn the_format_version_is_chosen_and_other_options_of_ours_are_refused() {
-        let one = request("", "", &[("format-version", "1"), ("actions", "insert")]).unwrap();
+        let one = request(
+            "",
+            "",
+            &[
+                ("format-version", "1"),
+                ("actions", "insert"),
+                ("messages", "off"),
+            ],
+        )
+        .unwrap();
         assert_eq!(one.format, FormatVersion::One);
         assert_eq!(option(&one, "format-version"), Some("1"));
         assert_eq!(option(&one, "write-in-chunks"), Some("1"));
         assert_eq!(option(&one, "actions"), Some("insert"));
+        assert_eq!(option(&one, "messages"), None);
         for wrong in [
             ("format-version", "3"),
             ("include-xids", "0"),
+            ("columns", "a.b.c"),
             ("write-in-chunks", "0"),
         ] {
             assert_eq!(request("", "", &[wrong]).unwrap_err().exit_code(), 2);
