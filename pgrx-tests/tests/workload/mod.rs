@@ -1,6 +1,8 @@
 //! Several sessions that write at once: large and small transactions, some
 //! rolled back whole or in part, some prepared, and logical messages.
 
+#![allow(dead_code)] // each test binary uses a part of it
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
