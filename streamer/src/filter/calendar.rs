@@ -250,7 +250,12 @@ pub fn timestamp_minus(left: i64, right: i64, infinite_intervals: bool) -> Resul
             });
         }
     }
-    let microseconds = left.checked_sub(right).ok_or_else(interval_out_of_range)?;
+    // Before 17 the difference of two that are too far apart went round.
+    let microseconds = match left.checked_sub(right) {
+        Some(microseconds) => microseconds,
+        None if infinite_intervals => return Err(interval_out_of_range()),
+        None => left.wrapping_sub(right),
+    };
     Ok(Span::Finite(Interval {
         microseconds: microseconds % DAY_US,
         days: (microseconds / DAY_US) as i32,

@@ -12,7 +12,6 @@ use super::predicate::{
     Comparison, Expression, Function, Place, Predicate, Refusal, Syntax, Target,
 };
 use super::value::{Type, Value};
-use crate::datum::Malformed;
 
 /// A table as conditions see it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -130,7 +129,7 @@ impl Compiler<'_> {
             Syntax::Truth(value) => boolean(Node::Constant(Value::Bool(*value))),
             Syntax::Not(argument) => {
                 let argument = self.boolean(argument)?;
-                boolean(folded(Node::Not(Box::new(argument))))
+                boolean(folded(Node::Not(Box::new(argument)), place)?)
             }
             Syntax::And(list) => boolean(junction(self.booleans(list)?, false)),
             Syntax::Or(list) => boolean(junction(self.booleans(list)?, true)),
@@ -177,20 +176,26 @@ impl Compiler<'_> {
                 } else {
                     argument.node
                 };
-                boolean(folded(Node::IsNull {
-                    negated: *negated,
-                    argument: Box::new(argument),
-                }))
+                boolean(folded(
+                    Node::IsNull {
+                        negated: *negated,
+                        argument: Box::new(argument),
+                    },
+                    place,
+                )?)
             }
             Syntax::IsTruth {
                 negated,
                 truth,
                 argument,
-            } => boolean(folded(Node::IsTruth {
-                negated: *negated,
-                truth: *truth,
-                argument: Box::new(self.boolean(argument)?),
-            })),
+            } => boolean(folded(
+                Node::IsTruth {
+                    negated: *negated,
+                    truth: *truth,
+                    argument: Box::new(self.boolean(argument)?),
+                },
+                place,
+            )?),
             Syntax::In {
                 negated,
                 argument,
@@ -226,7 +231,7 @@ impl Compiler<'_> {
                 }
                 let kind = argument.kind;
                 Ok(typed(
-                    strict(Node::Negate(Box::new(argument.node), kind)),
+                    strict(Node::Negate(Box::new(argument.node), kind), place, true)?,
                     kind,
                     place,
                 ))
@@ -240,12 +245,8 @@ impl Compiler<'_> {
                 collation,
             } => {
                 let argument = self.compile(argument)?;
-                let argument = if argument.kind == Type::Unknown {
-                    self.coerced(argument, Type::Text)?
-                } else {
-                    argument
-                };
-                if !argument.kind.is_text() {
+                // An untyped literal stays one, and keeps the collation.
+                if !argument.kind.is_text() && argument.kind != Type::Unknown {
                     return Err(Refusal::new(
                         place,
                         format!("{} has no collation", argument.kind.name()),
@@ -271,7 +272,7 @@ impl Compiler<'_> {
                 let list = self.all(list)?;
                 let (nodes, result) = self.unified(list, "COALESCE", place)?;
                 Ok(Typed {
-                    node: folded(Node::Coalesce(nodes)),
+                    node: coalesced(nodes),
                     ..result
                 })
             }
@@ -393,7 +394,7 @@ impl Compiler<'_> {
             precision: None,
         };
         Ok(Typed {
-            node: converted(value.node, value.kind, target),
+            node: converted(value.node, value.kind, target, value.place)?,
             kind,
             length: None,
             ..value
@@ -446,17 +447,18 @@ impl Compiler<'_> {
             Comparison::GreaterOrEqual => ">=",
         };
         let (left, right) = self.comparable(symbol, left, right, place)?;
+        let fixed = is_fixed_pair(left.kind, right.kind);
         let collation = collated(&[&left, &right]);
         if matches!(comparison, Comparison::Equal | Comparison::Unequal) {
             self.check_equality(left.kind, collation, place)?;
         } else {
             self.check_order(left.kind, collation, symbol, place)?;
         }
-        Ok(strict(Node::Compare(
-            comparison,
-            Box::new(left.node),
-            Box::new(right.node),
-        )))
+        strict(
+            Node::Compare(comparison, Box::new(left.node), Box::new(right.node)),
+            place,
+            fixed,
+        )
     }
 
     fn collation_of(
@@ -571,19 +573,24 @@ impl Compiler<'_> {
                     Some(_) => Node::Constant(Value::Bool(true)),
                     None => other.node.clone(),
                 };
-                return Ok(folded(Node::IsNull {
-                    negated: !negated,
-                    argument: Box::new(argument),
-                }));
+                return folded(
+                    Node::IsNull {
+                        negated: !negated,
+                        argument: Box::new(argument),
+                    },
+                    place,
+                );
             }
         }
         let (left, right) = self.comparable("IS DISTINCT FROM", left, right, place)?;
         self.check_equality(left.kind, collated(&[&left, &right]), place)?;
-        Ok(folded(Node::Distinct {
+        let fixed = is_fixed_pair(left.kind, right.kind);
+        let node = Node::Distinct {
             negated,
             left: Box::new(left.node),
             right: Box::new(right.node),
-        }))
+        };
+        if fixed { folded(node, place) } else { Ok(node) }
     }
 
     /// Several values without columns are an array of their common type, as in
@@ -662,11 +669,16 @@ impl Compiler<'_> {
         if left.node.is_null() {
             return Ok(Node::Constant(Value::Null));
         }
-        Ok(folded(Node::In {
+        let node = Node::In {
             negated,
             argument: Box::new(left.node),
             list: List::new(items),
-        }))
+        };
+        if is_fixed_pair(left_kind, item_kind) {
+            folded(node, place)
+        } else {
+            Ok(node)
+        }
     }
 
     fn like(
@@ -700,7 +712,7 @@ impl Compiler<'_> {
                 )
                 .hint("cast it to text"));
             };
-            Node::Padded(Box::new(argument.node), length)
+            folded(Node::Padded(Box::new(argument.node), length), place)?
         } else {
             self.coerced(argument, Type::Text)?.node
         };
@@ -726,12 +738,15 @@ impl Compiler<'_> {
         if argument.is_null() {
             return Ok(Node::Constant(Value::Null));
         }
-        Ok(Node::Like {
-            negated,
-            fold_case,
-            argument: Box::new(argument),
-            pattern,
-        })
+        folded(
+            Node::Like {
+                negated,
+                fold_case,
+                argument: Box::new(argument),
+                pattern,
+            },
+            place,
+        )
     }
 
     fn arithmetic(
@@ -770,14 +785,18 @@ impl Compiler<'_> {
         };
         let left = self.coerced(left, resolved.left)?;
         let right = self.coerced(right, resolved.right)?;
-        let node = strict(Node::Arithmetic {
-            operation,
-            calculation: resolved.calculation,
-            result: resolved.result,
-            left: Box::new(left.node),
-            right: Box::new(right.node),
-            infinite_intervals: self.server.infinite_intervals,
-        });
+        let node = strict(
+            Node::Arithmetic {
+                operation,
+                calculation: resolved.calculation,
+                result: resolved.result,
+                left: Box::new(left.node),
+                right: Box::new(right.node),
+                infinite_intervals: self.server.infinite_intervals,
+            },
+            place,
+            resolved.result != Type::TimestampTz,
+        )?;
         Ok(typed(node, resolved.result, place))
     }
 
@@ -796,10 +815,15 @@ impl Compiler<'_> {
             };
             Ok((Box::new(value.node), value.kind))
         };
+        let fixed = textual(&left) && textual(&right);
         let (left, right) = (part(left)?, part(right)?);
         Ok(Typed {
             collation: collation.or(Some(Collated::Implicit(Collation::Default))),
-            ..typed(strict(Node::Concatenate(left, right)), Type::Text, place)
+            ..typed(
+                strict(Node::Concatenate(left, right), place, fixed)?,
+                Type::Text,
+                place,
+            )
         })
     }
 
@@ -833,7 +857,7 @@ impl Compiler<'_> {
                 _ => plain.node,
             }
         } else {
-            converted(argument.node, argument.kind, target)
+            converted(argument.node, argument.kind, target, place)?
         };
         Ok(Typed {
             length: (target.kind == Type::Bpchar)
@@ -905,11 +929,14 @@ impl Compiler<'_> {
             (left.node.clone(), left.kind)
         };
         Ok(Typed {
-            node: folded(Node::NullIf {
-                result: Box::new(result),
-                left: Box::new(left.node),
-                right: Box::new(right.node),
-            }),
+            node: folded(
+                Node::NullIf {
+                    result: Box::new(result),
+                    left: Box::new(left.node),
+                    right: Box::new(right.node),
+                },
+                place,
+            )?,
             kind,
             length: left.length,
             collation: left.collation,
@@ -972,7 +999,7 @@ impl Compiler<'_> {
             }
             let kind = argument.kind;
             let node = Node::Call(function, Box::new(argument.node), kind);
-            return Ok(typed(strict(node), kind, place));
+            return Ok(typed(strict(node, place, true)?, kind, place));
         }
         if !argument.kind.is_text() && argument.kind != Type::Unknown {
             return Err(no_function(place, name, &argument));
@@ -989,7 +1016,11 @@ impl Compiler<'_> {
         Ok(Typed {
             collation: kind.is_text().then_some(collation).flatten(),
             ..typed(
-                strict(Node::Call(function, Box::new(argument.node), Type::Text)),
+                strict(
+                    Node::Call(function, Box::new(argument.node), Type::Text),
+                    place,
+                    true,
+                )?,
                 kind,
                 place,
             )
@@ -1083,8 +1114,13 @@ fn no_function(place: Place, name: &str, argument: &Typed) -> Refusal {
     )
 }
 
+/// Whether the time zone has no say in what two values are to each other.
+fn is_fixed_pair(left: Type, right: Type) -> bool {
+    (left == Type::TimestampTz) == (right == Type::TimestampTz)
+}
+
 /// A conversion; none where the value stays what it is.
-fn converted(node: Node, from: Type, target: Target) -> Node {
+fn converted(node: Node, from: Type, target: Target, place: Place) -> Result<Node, Refusal> {
     let to = target.kind;
     let plain = target.length.is_none() && target.precision.is_none();
     let stays = plain
@@ -1101,13 +1137,19 @@ fn converted(node: Node, from: Type, target: Target) -> Node {
                     | (Type::TimestampTz, Type::Timestamp)
             ));
     if stays {
-        return node;
+        return Ok(node);
     }
-    strict(Node::Cast {
-        argument: Box::new(node),
-        from,
-        target,
-    })
+    let fixed = is_fixed_pair(from, to)
+        && !(to.is_text() && matches!(from, Type::Date | Type::Timestamp | Type::TimestampTz));
+    strict(
+        Node::Cast {
+            argument: Box::new(node),
+            from,
+            target,
+        },
+        place,
+        fixed,
+    )
 }
 
 /// AND (`decisive` false) or OR (`decisive` true), without the parts that
@@ -1132,31 +1174,61 @@ fn junction(parts: Vec<Node>, decisive: bool) -> Node {
     }
 }
 
-/// An operator that is null where an operand is.
-fn strict(node: Node) -> Node {
-    if node.operands().iter().any(|operand| operand.is_null()) {
-        return Node::Constant(Value::Null);
+/// COALESCE without what is null for sure or comes behind what is not.
+fn coalesced(nodes: Vec<Node>) -> Node {
+    let mut kept = Vec::with_capacity(nodes.len());
+    for node in nodes {
+        match node {
+            Node::Constant(Value::Null) => {}
+            node => {
+                let ends = matches!(node, Node::Constant(_));
+                kept.push(node);
+                if ends {
+                    break;
+                }
+            }
+        }
     }
-    folded(node)
+    match kept.len() {
+        0 => Node::Constant(Value::Null),
+        1 => kept.remove(0),
+        _ => Node::Coalesce(kept),
+    }
 }
 
-/// Works out what reads no row. What fails is left to fail on a row, where it
-/// may never be reached.
-fn folded(node: Node) -> Node {
+/// An operator that is null where an operand is. `fixed`: whether it is worked
+/// out without a row; the server does not where a setting such as TimeZone has
+/// a say in it (stable functions).
+fn strict(node: Node, place: Place, fixed: bool) -> Result<Node, Refusal> {
+    if node.operands().iter().any(|operand| operand.is_null()) {
+        return Ok(Node::Constant(Value::Null));
+    }
+    if fixed { folded(node, place) } else { Ok(node) }
+}
+
+/// Works out what reads no row, as `eval_const_expressions` does.
+///
+/// # Errors
+/// What fails whatever the row is.
+fn folded(node: Node, place: Place) -> Result<Node, Refusal> {
     let constant = node
         .operands()
         .iter()
         .all(|operand| matches!(operand, Node::Constant(_)));
     if !constant {
-        return node;
+        return Ok(node);
     }
     let row = Row {
         image: &[],
         before: None,
     };
     match node.evaluate(&row) {
-        Ok(value) => Node::Constant(value.into_owned()),
-        Err(Stop::Failed(_) | Stop::Unknown(_) | Stop::Malformed(_, Malformed(_))) => node,
+        Ok(value) => Ok(Node::Constant(value.into_owned())),
+        Err(Stop::Failed(failed)) => Err(Refusal::new(
+            place,
+            format!("whatever the row is, it fails: {}", failed.message),
+        )),
+        Err(Stop::Unknown(_) | Stop::Malformed(..)) => Ok(node),
     }
 }
 

@@ -454,6 +454,20 @@ fn calculate<'r>(
     infinite_intervals: bool,
 ) -> Result<Value<'r>, Failed> {
     let adds = operation == Arithmetic::Add;
+    // A date becomes a timestamp once it is known that the interval is not
+    // null.
+    let start = |value: Value<'r>| match value {
+        Value::Date(date)
+            if matches!(
+                calculation,
+                Calculation::TimestampInterval | Calculation::IntervalTimestamp
+            ) =>
+        {
+            calendar::date_to_timestamp(date).map(Value::Timestamp)
+        }
+        other => Ok(other),
+    };
+    let (left, right) = (start(left)?, start(right)?);
     let signed = |span: Span| if adds { Ok(span) } else { span.negated() };
     Ok(match (calculation, left, right) {
         (Calculation::Integer, Value::Integer(left), Value::Integer(right)) => {

@@ -24,4 +24,4 @@ pub mod value;
 pub use examine::{Knowledge, examine};
 pub use predicate::Predicate;
 pub use rules::{Operations, Rules, TableRule, where_clause};
-pub use stage::{Outcome, RowFilter};
+pub use stage::{Outcome, RowFilter, table_of};

@@ -134,10 +134,10 @@ fn moments(operation: Arithmetic, left: Type, right: Type) -> Option<Resolved> {
         (Arithmetic::Add, Int2 | Int4, Date) => resolved(Int4, Date, Date, DaysDate),
         (Arithmetic::Subtract, Date, Date) => resolved(Date, Date, Int4, DateDate),
         (Arithmetic::Add | Arithmetic::Subtract, Date, Type::Interval) => {
-            resolved(Timestamp, Type::Interval, Timestamp, TimestampInterval)
+            resolved(Date, Type::Interval, Timestamp, TimestampInterval)
         }
         (Arithmetic::Add, Type::Interval, Date) => {
-            resolved(Type::Interval, Timestamp, Timestamp, IntervalTimestamp)
+            resolved(Type::Interval, Date, Timestamp, IntervalTimestamp)
         }
         (Arithmetic::Add | Arithmetic::Subtract, Timestamp | TimestampTz, Type::Interval) => {
             resolved(left, right, left, TimestampInterval)

@@ -245,6 +245,12 @@ impl Predicate {
                     "it is nested too deeply".to_owned()
                 }
             };
+            if message.contains("keyword: COLLATE") {
+                return Refusal::new(
+                    Place::default(),
+                    "COLLATE behind a cast or a function needs parentheses: (x::text) COLLATE \"C\"",
+                );
+            }
             // sqlparser ends its messages with the place in its own words.
             Refusal::new(Place::default(), lower_first(&message))
         };

@@ -143,7 +143,7 @@ impl RowFilter {
 }
 
 /// A relation as conditions see it.
-pub(super) fn table_of(relation: &Relation, knowledge: &Knowledge) -> Table {
+pub fn table_of(relation: &Relation, knowledge: &Knowledge) -> Table {
     let definition = &relation.definition;
     let names = (definition.schema.as_str(), definition.name.as_str());
     let root = definition
