@@ -99,8 +99,9 @@ bench: build ## output plugins and the streamer side by side (BENCH="--only bulk
 help-bench:
 	cargo run --release -p walferry-bench -- --help
 
-soak: build ## what takes long: transactions of 5 GB, with the streamer's memory watched
+soak: build ## what takes long: transactions of 5 GB, with the streamer's memory watched; 20,000 random conditions
 	WALFERRY_SOAK=1 $(TESTED) cargo test -p walferry-tests --test stream_memory -- --nocapture --test-threads=1
+	WALFERRY_SOAK=1 $(TESTED) cargo test -p walferry-tests --test conditions_match_the_server -- --nocapture
 
 demo: build ## a throw-away server, a lively workload, its events and the slot advancing (DEMO_SECONDS=30)
 	@DEMO_SECONDS=$(DEMO_SECONDS) $(TESTED) cargo run --quiet --release -p walferry-tests --bin walferry-demo
