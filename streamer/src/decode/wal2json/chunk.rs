@@ -70,6 +70,8 @@ impl<'a> Chunk<'a> {
                     if scanner.is_at_end() && !outside {
                         return Ok(Chunk::Begin(begin));
                     }
+                    // wal2json counts on from the transaction before.
+                    scanner.take(b',');
                     let Chunk::Change {
                         action: Action::Message,
                         rest,
@@ -290,11 +292,16 @@ mod tests {
         assert!(old[1].name.is("c") && old[1].type_oid == 25);
         assert!(row.primary_key.as_ref().unwrap()[0].is("a"));
         assert_eq!(Chunk::read(b"]}", true), Ok(Chunk::Commit));
-        let outside = br#"{"change":[{"kind":"message","transactional":false,"prefix":"p2","content":"c2"}]}"#;
-        let Ok(Chunk::Message { rest }) = Chunk::read(outside, false) else {
-            panic!("{:?}", Chunk::read(outside, false));
-        };
-        assert_eq!(&*message(outside, rest, false).unwrap().content, b"c2");
+        for outside in [
+            r#"{"change":[{"kind":"message","transactional":false,"prefix":"p2","content":"c2"}]}"#,
+            r#"{"change":[,{"kind":"message","transactional":false,"prefix":"p2","content":"c2"}]}"#,
+        ] {
+            let outside = outside.as_bytes();
+            let Ok(Chunk::Message { rest }) = Chunk::read(outside, false) else {
+                panic!("{:?}", Chunk::read(outside, false));
+            };
+            assert_eq!(&*message(outside, rest, false).unwrap().content, b"c2");
+        }
     }
 
     #[test]
