@@ -3,6 +3,7 @@
 
 use std::borrow::Cow;
 use std::collections::HashSet;
+use std::sync::Arc;
 
 use walferry_protocol::{
     self as protocol, Column, ColumnFlags, Encoding, Lsn, Put, RecordTag, Records, Relation,
@@ -11,9 +12,12 @@ use walferry_protocol::{
 use walferry_streamer::datum::{Layout, ScalarType, Type};
 use walferry_streamer::decode::RelationTable;
 use walferry_streamer::decode::native::decode_records;
+use walferry_streamer::decode::pgoutput::{Pgoutput, message::Message, records as kept};
 use walferry_streamer::encode::debezium::{DebeziumJson, DebeziumOptions};
 use walferry_streamer::encode::{ByteaForm, Encode, Int8Form, JsonForm, NumericForm, ValueForms};
 use walferry_streamer::event::{Event, Transaction, Value};
+use walferry_streamer::pipeline::dispatch::Piece;
+use walferry_streamer::transaction::Dialect;
 
 /// The first byte chooses the type and how the server lays it out, the rest
 /// is the datum: its text, the same out of an array, and its JSON.
@@ -129,5 +133,43 @@ fn column(oid: u32) -> Column {
         base_type_oid: oid,
         encoding: Encoding::Raw(Type::from_oid(oid).storage()),
         flags: ColumnFlags(0),
+    }
+}
+
+/// A message of pgoutput, on its own and as a record kept for the workers, of
+/// a table with columns of all kinds.
+pub fn pgoutput(bytes: &[u8], streamed: bool) {
+    let _ = Message::decode(bytes, streamed);
+    let dialect = Pgoutput::new(170_000);
+    dialect.relations.insert(Relation {
+        number: 1,
+        oid: 1,
+        schema: "s".into(),
+        name: "t".into(),
+        kind: RelationKind::Table,
+        replica_identity: ReplicaIdentity::Default,
+        identity_usable: true,
+        root: None,
+        fingerprint: 0,
+        columns: [23, 25, 1700, 3802, 1007, 1009, 1231, 1184, 600]
+            .map(column)
+            .into(),
+    });
+    let mut records = Vec::new();
+    kept::append(&mut records, Lsn(1), 0, bytes, 0, &[]);
+    for records in [records, bytes.to_vec()] {
+        let piece = Piece {
+            dialect: Arc::new(Dialect::Pgoutput(Pgoutput::new(170_000))),
+            transaction: Arc::new(Transaction::of_message(Lsn(2))),
+            records: records.into(),
+            streamed,
+            transactional: true,
+            aborted: Arc::default(),
+            ends: true,
+        };
+        let encoder = DebeziumJson::new(&DebeziumOptions::default());
+        let mut out = Vec::new();
+        let _ = dialect.decode(&piece, &mut |event| encoder.encode(event, &mut out));
+        assert!(std::str::from_utf8(&out).is_ok());
     }
 }

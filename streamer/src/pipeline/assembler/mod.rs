@@ -11,6 +11,9 @@ pub mod native;
 pub mod pgoutput;
 pub mod wal2json;
 
+#[cfg(test)]
+mod testing;
+
 use std::collections::HashSet;
 use std::sync::Arc;
 

@@ -496,3 +496,7 @@ fn prepared(prepare: &PrepareMessage<'_>, origin: Option<Origin>) -> Prepared {
 fn inconsistent(what: &'static str) -> Stop {
     Stop::Failed(malformed_message(Malformed(what)))
 }
+
+#[cfg(test)]
+#[path = "pgoutput_tests.rs"]
+mod tests;
