@@ -27,9 +27,12 @@ fn server() -> Server {
         // Makes even small transactions spill, and stream where that is known.
         .setting("logical_decoding_work_mem", "64kB")
         .setting("wal_sender_timeout", "20s")
+        .setting("max_prepared_transactions", 20)
         .start();
     server.sql(ROLE);
     workload::create_tables(&server);
+    // By the tables' owner, as where the role may not.
+    server.sql("CREATE PUBLICATION walferry FOR TABLE item, entry");
     server
 }
 
@@ -43,7 +46,7 @@ fn places_without_streaming() -> Vec<(&'static str, u32)> {
     places.filter(|(name, _)| *name != "during-spill").collect()
 }
 
-fn killed_again_and_again(places: &[(&str, u32)], arguments: &[&str]) {
+fn killed_again_and_again(places: &[(&str, u32)], arguments: &[&str], prepared: bool) {
     let server = server();
     let destination = Destination::new();
     let run = || {
@@ -62,7 +65,7 @@ fn killed_again_and_again(places: &[(&str, u32)], arguments: &[&str]) {
         .args(["--create-slot", "--until-lsn", "0/1"])
         .run(60 * delivery::SECONDS)
         .expect_code(0);
-    let workload = Workload::start(&server, 3, false);
+    let workload = Workload::start(&server, 3, prepared);
     let soak = std::env::var_os("WALFERRY_SOAK").is_some();
     let plan = Plan {
         slot: SLOT,
@@ -73,6 +76,7 @@ fn killed_again_and_again(places: &[(&str, u32)], arguments: &[&str]) {
     };
     let looks = kill_again_and_again(&server, &destination, &plan);
     workload.finish();
+    workload::end_prepared(&server);
     until_now();
     let delivered = destination.delivered();
     delivered.assert_in_commit_order();
@@ -87,7 +91,18 @@ fn killed_again_and_again(places: &[(&str, u32)], arguments: &[&str]) {
 
 #[test]
 fn killed_while_it_reads_wal2json_it_delivers_every_commit_once_in_order() {
-    killed_again_and_again(&places_without_streaming(), &["--plugin", "wal2json"]);
+    killed_again_and_again(
+        &places_without_streaming(),
+        &["--plugin", "wal2json"],
+        false,
+    );
+}
+
+#[test]
+fn killed_while_it_reads_pgoutput_it_delivers_every_commit_once_in_order() {
+    let stored = [("prepared-stored", 10)];
+    let places: Vec<_> = FAILPOINTS.iter().copied().chain(stored).collect();
+    killed_again_and_again(&places, &["--plugin", "pgoutput", "--two-phase"], true);
 }
 
 #[test]

@@ -70,6 +70,29 @@ const NATIVE: Contender = Contender {
 
 const CONTENDERS: &[Contender] = &[
     Contender {
+        slot: "pgoutput_prepared",
+        plugin: "pgoutput",
+        arguments: &["--publication", PUBLICATION, "--two-phase"],
+        expected: as_pgoutput,
+    },
+    Contender {
+        slot: "pgoutput_root",
+        plugin: "pgoutput",
+        arguments: &["--publication", "via_root"],
+        expected: via_root,
+    },
+    Contender {
+        slot: "pgoutput_binary",
+        plugin: "pgoutput",
+        arguments: &[
+            "--publication",
+            "readable",
+            "--plugin-option",
+            "binary=true",
+        ],
+        expected: readable,
+    },
+    Contender {
         slot: "pgoutput",
         plugin: "pgoutput",
         arguments: &["--publication", PUBLICATION],
@@ -154,12 +177,33 @@ fn as_pgoutput_whole(mut event: Event) -> Option<Event> {
     Some(event)
 }
 
+/// A partition's rows come as its root's.
+fn via_root(event: Event) -> Option<Event> {
+    let mut event = as_pgoutput(event)?;
+    if let Some(root) = event.source.as_object_mut()?.remove("root") {
+        event.source["schema"] = root["schema"].clone();
+        event.source["table"] = root["table"].clone();
+    }
+    Some(event)
+}
+
+/// Types without a value in binary are left out of the publication; messages
+/// come whatever it has.
+fn readable(event: Event) -> Option<Event> {
+    let source = &event.source;
+    let published = workload::readable_in_binary();
+    let is_published =
+        source["schema"] == "types" && published.iter().any(|table| source["table"] == **table);
+    (event.op() == "m" || is_published).then_some(event)
+}
+
 fn server() -> Server {
     Server::builder()
         // Makes transactions of a few hundred rows stream.
         .setting("logical_decoding_work_mem", "64kB")
         .setting("max_replication_slots", 20)
         .setting("max_wal_senders", 20)
+        .setting("max_prepared_transactions", 10)
         .start()
 }
 
@@ -210,8 +254,22 @@ fn every_plugin_gives_the_same_events() {
     let server = server();
     workload::create(&server);
     server.sql(&format!("CREATE PUBLICATION {PUBLICATION} FOR ALL TABLES"));
+    server
+        .sql("CREATE PUBLICATION via_root FOR ALL TABLES WITH (publish_via_partition_root = true)");
+    let tables: Vec<String> = workload::readable_in_binary()
+        .iter()
+        .map(|table| format!("types.\"{table}\""))
+        .collect();
+    server.sql(&format!(
+        "CREATE PUBLICATION readable FOR TABLE {}",
+        tables.join(", ")
+    ));
     for contender in CONTENDERS.iter().chain([&NATIVE]) {
-        server.create_slot(contender.slot, contender.plugin);
+        let two_phase = contender.arguments.contains(&"--two-phase");
+        server.sql(&format!(
+            "SELECT pg_create_logical_replication_slot('{}', '{}', false, {two_phase})",
+            contender.slot, contender.plugin
+        ));
     }
     workload::run(&server);
     let end = server.flushed_lsn();

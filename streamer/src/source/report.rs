@@ -121,7 +121,7 @@ fn cure(code: &str, message: &str, doing: &Doing<'_>) -> Option<String> {
     match doing {
         Doing::Connecting(conninfo) => cure_connecting(code, message, conninfo),
         Doing::CreatingSlot { slot, plugin } => cure_creating(code, slot, plugin),
-        Doing::ReadingSlot { slot } => cure_reading(code, slot),
+        Doing::ReadingSlot { slot } => cure_reading(code, message, slot),
         Doing::Query => None,
     }
 }
@@ -195,8 +195,10 @@ fn missing_library(plugin: &str) -> String {
     }
 }
 
-fn cure_reading(code: &str, slot: &str) -> Option<String> {
+fn cure_reading(code: &str, message: &str, slot: &str) -> Option<String> {
     Some(match code {
+        // Decoding sees publications as they were when a change was made.
+        "42704" if message.contains("publication") => "nothing of what could not be read was acknowledged: start again with a publication that was there when the changes were made (SELECT pubname FROM pg_publication; --publication NAME); one that is made now serves later changes only, so where there is no other, CREATE PUBLICATION, then a new slot (--slot NAME --create-slot) and a new copy of the tables".to_owned(),
         "42704" => missing_slot(slot),
         "55006" => format!(
             "another process reads the slot; SELECT active_pid FROM pg_replication_slots WHERE slot_name = '{slot}' names it, --takeover ends it"
