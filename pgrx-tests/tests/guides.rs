@@ -107,6 +107,9 @@ fn the_guide_for_a_server_of_ones_own_leads_to_a_stream() {
         let checked = check(&url, plugin);
         assert_eq!(checked.not_passed(), [""; 0], "{checked}");
     }
+    let pgoutput = ["--plugin", "pgoutput", "--publication", "walferry"];
+    stream(&server, &url, &pgoutput);
+    server.sql_in("shop", last);
     stream(&server, &url, &[]);
     server.sql_in("shop", last);
     assert_eq!(server.confirmed_flush("ferry"), None, "{last}");
@@ -170,6 +173,8 @@ fn the_guide_for_rds_leads_to_a_stream_without_a_superuser() {
             let checked = check(&url, &arguments);
             assert_eq!(checked.flavour, "rds");
             assert_eq!(checked.not_passed(), [""; 0], "{checked}");
+            stream(&server, &url, &arguments);
+            server.sql_in("shop", "SELECT pg_drop_replication_slot('ferry')");
         }
         server.sql_in("shop", "DROP PUBLICATION walferry; DROP OWNED BY ferry");
         server.sql("DROP OWNED BY ferry; DROP ROLE ferry");

@@ -204,6 +204,54 @@ fn whatever_happens_to_the_table_is_said_once_and_the_run_goes_on() {
 }
 
 #[test]
+fn a_table_that_is_not_published_is_said_once_and_the_slot_moves_all_the_same() {
+    let server = Server::start_default();
+    server.sql(&format!(
+        "CREATE TABLE item (id int PRIMARY KEY); CREATE PUBLICATION shop FOR TABLE item; \
+         CREATE TABLE {TABLE} (\"timestamp\" bigint PRIMARY KEY)"
+    ));
+    server.create_slot(SLOT, "pgoutput");
+    let destination = Destination::new();
+    let start = || {
+        destination
+            .run(&server, SLOT)
+            .args([
+                "--publication",
+                "shop",
+                "--heartbeat",
+                "100ms",
+                "--own-events",
+            ])
+            .args(["--heartbeat-table", TABLE])
+            .start()
+    };
+    let mut streamer = start();
+    streamer.wait_for_stderr(&format!(
+        "the heartbeat table public.{TABLE} is not in publication shop"
+    ));
+    streamer.wait_for_stderr(&format!(
+        "ALTER PUBLICATION \"shop\" ADD TABLE \"public\".\"{TABLE}\""
+    ));
+    let end = server.flushed_lsn();
+    wait_within(15 * SECONDS, "the slot to move on", || {
+        server.confirmed_flush(SLOT) > Some(end)
+    });
+    assert_eq!(said(&streamer, "is not in publication shop"), 1);
+    streamer.stop().expect_code(0);
+    assert_eq!(destination.delivered().events.len(), 0);
+
+    server.sql(&format!(
+        "ALTER PUBLICATION \"shop\" ADD TABLE \"public\".\"{TABLE}\""
+    ));
+    let streamer = start();
+    wait_within(15 * SECONDS, "beats in the sink", || {
+        destination.delivered().events.len() > 3
+    });
+    assert_eq!(said(&streamer, "is not in publication shop"), 0);
+    streamer.stop().expect_code(0);
+}
+
+#[test]
 fn what_makes_no_heartbeat_is_refused() {
     for arguments in [
         &["--create-heartbeat-table"][..],

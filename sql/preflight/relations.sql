@@ -26,6 +26,7 @@ SELECT
         THEN c.relpages::bigint * pg_catalog.current_setting('block_size')::bigint END AS bytes_estimate,
     pg_catalog.has_schema_privilege(n.oid, 'USAGE') AS schema_usage,
     pg_catalog.has_any_column_privilege(c.oid, 'SELECT') AS may_select,
+    pg_catalog.pg_has_role(c.relowner, 'USAGE') AS owned,
     c.relrowsecurity AND pg_catalog.row_security_active(c.oid) AS row_security
 FROM pg_catalog.pg_class c
 JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace

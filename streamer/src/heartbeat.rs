@@ -114,6 +114,14 @@ impl Carrier {
         }
     }
 
+    /// Its table, if it has one.
+    pub fn table(self) -> Option<Table> {
+        match self {
+            Carrier::Message => None,
+            Carrier::Row(table) => Some(table),
+        }
+    }
+
     fn title(&self) -> String {
         match self {
             Carrier::Message => format!("logical message {PREFIX}"),

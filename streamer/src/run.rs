@@ -62,7 +62,11 @@ async fn read_slot(
         return Ok(());
     };
     let (mut parts, mut delivery) = prepare(&options, state_dir.as_ref(), &mut upstream).await?;
-    let _heartbeat = heartbeat::start(options.heartbeat.as_ref(), &options.conninfo, None);
+    let _heartbeat = heartbeat::start(
+        options.heartbeat.as_ref(),
+        &options.conninfo,
+        upstream.publication(&options),
+    );
     board.add(name, &parts.progress, &parts.ledger);
     let ended = loop {
         let rhythm = rhythm(&options, &upstream);

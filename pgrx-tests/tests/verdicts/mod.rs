@@ -1,4 +1,5 @@
 //! What `walferry check --json` says, and doing what it prints.
+#![allow(dead_code)] // each test binary uses a part of it
 
 use std::fmt;
 use std::time::Duration;

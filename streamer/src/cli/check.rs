@@ -104,6 +104,14 @@ pub struct CheckArguments {
     #[arg(long, value_enum, help_heading = "What")]
     missing_identity: Option<MissingIdentity>,
 
+    /// The heartbeat's table, schema.table
+    #[arg(long, value_name = "TABLE", value_parser = super::heartbeat::table_name, help_heading = "Heartbeat")]
+    heartbeat_table: Option<super::heartbeat::TableName>,
+
+    /// The run is to make the heartbeat's table if it is missing
+    #[arg(long, help_heading = "Heartbeat")]
+    create_heartbeat_table: bool,
+
     /// One JSON object instead of text
     #[arg(long)]
     json: bool,
@@ -127,6 +135,15 @@ impl CheckArguments {
         let plugin = self.plugin.or(of_files);
         let (tables, chosen) = self.subject.filter()?;
         let identity = self.missing_identity.or(configuration.job.missing_identity);
+        let realtime = configuration.extractor.realtime.as_ref();
+        let heartbeat = super::heartbeat::of(
+            super::heartbeat::Typed {
+                interval: None,
+                table: self.heartbeat_table.clone(),
+                create: self.create_heartbeat_table,
+            },
+            realtime.and_then(|realtime| realtime.heartbeat.clone()),
+        )?;
         Ok(Question {
             conninfo: self.subject.conninfo()?,
             slot,
@@ -138,6 +155,7 @@ impl CheckArguments {
             tables,
             chosen,
             accept_missing_identity: identity == Some(MissingIdentity::Accept),
+            heartbeat: heartbeat.and_then(|beat| beat.carrier.table()),
             changes_only: self.mode.or(configuration.job.mode) == Some(Mode::Realtime),
         })
     }

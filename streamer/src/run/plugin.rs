@@ -8,7 +8,7 @@ use crate::error::{Failure, Result};
 use crate::pipeline::assembler::{Output, pgoutput};
 use crate::source::catalog::Catalog;
 use crate::source::connection::Connection;
-use crate::source::plugin::Plugin;
+use crate::source::plugin::{self, Plugin};
 use crate::source::publication;
 use crate::source::replication::{ReplicationReader, ReplicationWriter, start_replication};
 use crate::source::slot::{self, SlotInfo};
@@ -50,14 +50,7 @@ async fn detect(
             .hint("choose another slot: --slot NAME --create-slot")),
         };
     }
-    let rows = connection
-        .simple_query(
-            "SELECT EXISTS (SELECT FROM pg_catalog.pg_available_extensions WHERE name = 'walferry') \
-             AND coalesce((SELECT setting ~ '(^|[ ,\"])walferry($|[ ,\"])' FROM pg_catalog.pg_settings \
-               WHERE name = 'output_plugin_libraries'), true) AS usable",
-        )
-        .await?;
-    if rows.first().is_some_and(|row| row.is_true("usable")) {
+    if plugin::walferry_is_usable(connection).await? {
         return Ok((Plugin::Walferry, "the server has the extension"));
     }
     Ok(match options.publication {
@@ -104,7 +97,7 @@ pub async fn prepare(
     .await
 }
 
-fn publication_name(options: &RunOptions) -> &str {
+pub fn publication_name(options: &RunOptions) -> &str {
     options
         .publication
         .as_deref()

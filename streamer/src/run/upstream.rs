@@ -98,6 +98,11 @@ impl Upstream {
         Ok(rows.first().and_then(|row| row.at(1)).map(str::to_owned))
     }
 
+    /// The publication that is read, where the plugin reads one.
+    pub fn publication<'a>(&self, options: &'a RunOptions) -> Option<&'a str> {
+        (self.plugin == Plugin::Pgoutput).then(|| plugin::publication_name(options))
+    }
+
     /// Begins to read the slot from `position` on; with whose output the
     /// stream carries.
     pub async fn start(

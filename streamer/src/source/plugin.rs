@@ -2,6 +2,9 @@
 
 use std::fmt;
 
+use super::connection::Connection;
+use crate::error::Result;
+
 /// A slot's output plugin.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Plugin {
@@ -33,4 +36,21 @@ impl fmt::Display for Plugin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.name())
     }
+}
+
+/// Whether the server has walferry's plugin, as far as can be told without
+/// loading it: its extension is installed, and the list of plugins that may be
+/// loaded has it or can't be read.
+///
+/// # Errors
+/// What the server refuses.
+pub async fn walferry_is_usable(connection: &mut Connection) -> Result<bool> {
+    let rows = connection
+        .simple_query(
+            "SELECT EXISTS (SELECT FROM pg_catalog.pg_available_extensions WHERE name = 'walferry') \
+             AND coalesce((SELECT setting ~ '(^|[ ,\"])walferry($|[ ,\"])' FROM pg_catalog.pg_settings \
+               WHERE name = 'output_plugin_libraries'), true) AS usable",
+        )
+        .await?;
+    Ok(rows.first().is_some_and(|row| row.is_true("usable")))
 }

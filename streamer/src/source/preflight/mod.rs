@@ -7,6 +7,7 @@
 mod disk;
 mod finding;
 mod flavour;
+mod heart;
 mod publication;
 mod relations;
 mod replication;
@@ -24,6 +25,7 @@ use super::connection::{Connection, Replication};
 use super::conninfo::Conninfo;
 use super::table_filter::TableFilter;
 use crate::error::{Failure, Result};
+use crate::heartbeat;
 
 /// What is to be replicated, and how.
 #[derive(Clone, Debug)]
@@ -41,6 +43,22 @@ pub struct Question {
     pub accept_missing_identity: bool,
     /// The mode that was asked for reads no rows with SELECT.
     pub changes_only: bool,
+    /// The table that a heartbeat is to be written to.
+    pub heartbeat: Option<heartbeat::Table>,
+}
+
+impl Question {
+    /// The publication that `pgoutput` reads.
+    fn publication(&self) -> &str {
+        let named = self.publication.as_deref();
+        named.unwrap_or(super::publication::DEFAULT_NAME)
+    }
+
+    /// Whether the table is the heartbeat's.
+    fn is_heartbeat(&self, schema: &str, table: &str) -> bool {
+        let of = self.heartbeat.as_ref();
+        of.is_some_and(|of| of.schema == schema && of.table == table)
+    }
 }
 
 /// What was found out about a source.
@@ -113,7 +131,7 @@ async fn look(
             slot::State::default()
         }
     };
-    let attempt = replication::attempt(server, question, &slot).await;
+    let attempt = replication::attempt(connection, server, question, &slot).await;
     replication::judge(
         connection,
         server,
@@ -136,18 +154,25 @@ async fn look(
                 _ => Ok(Vec::new()),
             };
             let by_root = published.as_ref().is_ok_and(|published| {
-                let named = question.publication.as_ref();
-                let found = published.iter().find(|one| Some(&one.name) == named);
+                let found = published
+                    .iter()
+                    .find(|one| one.name == question.publication());
                 found.is_some_and(|publication| publication.via_root)
             });
             relations::judge(&relations, name, question, by_root, findings);
             match published {
                 Err(failure) => findings.unknown("publication", &failure),
                 Ok(_) if attempt.plugin() != Some("pgoutput") => {}
-                Ok(published) => publication::judge(&published, &relations, question, findings),
+                Ok(published) => {
+                    let may_make = publication::may_make(role.as_ref(), &slot, question);
+                    publication::judge(&published, &relations, question, may_make, findings);
+                    heart::judge_publication(&published, &relations, question, findings);
+                }
             }
         }
     }
+    let outcome = heart::judge(connection, question, findings).await;
+    say("heartbeat", outcome, findings);
     let monitor = role.is_some_and(|role| role.monitor);
     let outcome = disk::judge(connection, monitor, findings).await;
     say("disk", outcome, findings);

@@ -4,14 +4,13 @@ use std::collections::HashMap;
 
 use super::finding::{Finding, Findings, Fix, Verdict};
 use super::relations::{Relation, wanted};
+use super::role::Role;
+use super::slot::State;
 use super::{Question, oids};
 use crate::error::Result;
 use crate::source::connection::{Connection, quote_identifier};
 
 const PUBLICATIONS: &str = include_str!("../../../../sql/preflight/publications.sql");
-
-/// The name in statements where none was given.
-const DEFAULT_NAME: &str = "walferry";
 
 /// At most so many tables are listed in a statement.
 const LISTED: usize = 100;
@@ -64,33 +63,75 @@ pub async fn publications(connection: &mut Connection) -> Result<Vec<Publication
         .collect())
 }
 
+/// Whether the run makes the publication when it is missing, and why not.
+pub(super) enum MayMake {
+    All,
+    /// Tables of its own only.
+    Owned,
+    /// The role lacks CREATE on the database.
+    Nothing,
+    /// The run was not told to make a slot.
+    NotAsked,
+    /// The slot is there already, and reads no publication younger than itself.
+    TooLate,
+}
+
+pub(super) fn may_make(role: Option<&Role>, slot: &State, question: &Question) -> MayMake {
+    if slot.existing.is_some() {
+        return MayMake::TooLate;
+    }
+    if question.slot.is_some() && !question.create_slot {
+        return MayMake::NotAsked;
+    }
+    match role {
+        Some(role) if role.superuser => MayMake::All,
+        Some(role) if role.may_create_in_database => MayMake::Owned,
+        _ => MayMake::Nothing,
+    }
+}
+
 pub(super) fn judge(
     found: &[Publication],
     relations: &[Relation],
     question: &Question,
+    may_make: MayMake,
     findings: &mut Findings,
 ) {
     const CODE: &str = "publication";
     let wanted = wanted(relations, question);
-    let list = listed(relations, &wanted, question);
-    let Some(name) = &question.publication else {
-        findings.push(
-            Finding::new(Verdict::Fail, CODE, "plugin pgoutput sends what a publication names, and none is named")
-                .fix([
-                    create(DEFAULT_NAME, list.as_deref()),
-                    Fix::command(format!("--publication {DEFAULT_NAME}")),
-                ])
-                .note("as the tables' owner, with CREATE on the database; FOR ALL TABLES takes a superuser"),
-        );
-        return;
-    };
+    let name = question.publication();
     let quoted = quote_identifier(name);
-    let Some(publication) = found.iter().find(|found| found.name == *name) else {
+    let Some(publication) = found.iter().find(|found| found.name == name) else {
+        let makes = match may_make {
+            MayMake::All => true,
+            MayMake::Owned => !wanted.is_empty() && wanted.iter().all(|one| one.owned),
+            _ => false,
+        };
+        if makes {
+            findings.push(
+                Finding::new(
+                    Verdict::Pass,
+                    CODE,
+                    "it does not exist, and the run makes it",
+                )
+                .object(name),
+            );
+            return;
+        }
+        let list = listed(relations, &wanted, question);
+        let mut note =
+            "as the tables' owner, with CREATE on the database; FOR ALL TABLES takes a superuser"
+                .to_owned();
+        if let MayMake::TooLate = may_make {
+            note.push_str(
+                "; then a new slot, because a slot reads no publication younger than itself",
+            );
+        }
         findings.push(
             Finding::new(Verdict::Fail, CODE, "it does not exist")
                 .object(name)
                 .fix([create(name, list.as_deref())])
-                .note("as the tables' owner, with CREATE on the database; FOR ALL TABLES takes a superuser"),
+                .note(note),
         );
         return;
     };
@@ -195,7 +236,13 @@ fn tops(relations: &[Relation], wanted: &[&Relation]) -> Vec<String> {
 
 /// The tables of a statement; `None`: all there are.
 fn listed(relations: &[Relation], wanted: &[&Relation], question: &Question) -> Option<String> {
-    let names = tops(relations, wanted);
+    // A table without an identity would refuse UPDATEs once it is published.
+    let named = |one: &&&Relation| one.identity.as_ref().is_none_or(|own| !own.is_missing());
+    let mut sound: Vec<&Relation> = wanted.iter().filter(named).copied().collect();
+    if sound.is_empty() {
+        sound = wanted.to_vec();
+    }
+    let names = tops(relations, &sound);
     let few = !names.is_empty() && names.len() <= LISTED;
     (few || question.chosen && !names.is_empty()).then(|| names.join(", "))
 }

@@ -125,6 +125,8 @@ pub struct Relation {
     pub bytes_estimate: Option<i64>,
     pub schema_usage: bool,
     pub may_select: bool,
+    /// The role owns it, or may act as its owner.
+    pub owned: bool,
     /// Its policies hide rows from this role.
     pub row_security: bool,
     #[serde(skip)]
@@ -191,6 +193,7 @@ impl Relation {
             bytes_estimate: row.parse("bytes_estimate"),
             schema_usage: row.is_true("schema_usage"),
             may_select: row.is_true("may_select"),
+            owned: row.is_true("owned"),
             row_security: row.is_true("row_security"),
             ancestors: oids(row.get("ancestors")),
         }
@@ -229,6 +232,7 @@ pub(super) fn wanted<'a>(relations: &'a [Relation], question: &Question) -> Vec<
     relations
         .iter()
         .filter(|one| one.replicated && question.tables.passes(&one.schema, &one.table))
+        .filter(|one| !question.is_heartbeat(&one.schema, &one.table))
         .collect()
 }
 

@@ -10,8 +10,9 @@ use super::flavour::{Applies, Flavour};
 use super::role::Role;
 use super::server::Server;
 use super::slot::State;
-use crate::error::Failure;
+use crate::error::{Failure, Result};
 use crate::source::connection::{CancelOnDrop, Connection, Replication};
+use crate::source::plugin::{self, Plugin};
 use crate::source::report::Doing;
 use crate::source::slot::{NewSlot, cure};
 
@@ -38,58 +39,64 @@ pub(super) enum Loaded {
 #[derive(Debug)]
 pub(super) struct Attempt {
     connected: Result<(), Failure>,
-    /// Each plugin that was tried, in the order of preference; ends with the first that works.
-    plugins: Vec<(String, Loaded)>,
-    /// Why none was tried.
+    /// The plugin that a run takes; `None`: that can't be told.
+    plugin: Option<String>,
+    /// What came of loading it.
+    loaded: Option<Loaded>,
+    /// Why it was not tried.
     untried: Option<&'static str>,
-    /// The plugin of the slot that is there.
-    of_slot: Option<String>,
 }
 
 impl Attempt {
-    /// The plugin that a run would read.
+    /// The plugin that a run takes.
     pub fn plugin(&self) -> Option<&str> {
-        let working = self
-            .plugins
-            .iter()
-            .find(|(_, loaded)| !matches!(loaded, Loaded::Refused(_)));
-        self.of_slot
-            .as_deref()
-            .or(working.map(|(plugin, _)| plugin.as_str()))
+        self.plugin.as_deref()
     }
 
     /// A slot could not be made within [`LOCK_TIMEOUT`].
     pub fn held_up(&self) -> bool {
-        self.plugins
-            .iter()
-            .any(|(_, loaded)| matches!(loaded, Loaded::HeldUp))
+        matches!(self.loaded, Some(Loaded::HeldUp))
     }
 }
 
-/// The plugins a run would take, in order of preference.
-fn candidates(question: &Question, state: &State, flavour: Flavour) -> Vec<String> {
-    let of_slot = state.existing.as_ref().and_then(|slot| slot.plugin.clone());
-    if let Some(plugin) = question.plugin.clone().or(of_slot) {
-        return vec![plugin];
+/// The plugin a run takes, by the same rule.
+async fn chosen(
+    connection: &mut Connection,
+    question: &Question,
+    of_slot: Option<&str>,
+) -> Result<String> {
+    if let Some(plugin) = question.plugin.as_deref().or(of_slot) {
+        return Ok(plugin.to_owned());
     }
-    let own = flavour.takes_libraries().then_some("walferry");
-    let other = match question.publication {
-        Some(_) => "pgoutput",
-        None => "wal2json",
+    let plugin = if plugin::walferry_is_usable(connection).await? {
+        Plugin::Walferry
+    } else if question.publication.is_some() {
+        Plugin::Pgoutput
+    } else {
+        Plugin::Wal2json
     };
-    own.into_iter().chain([other]).map(str::to_owned).collect()
+    Ok(plugin.name().to_owned())
 }
 
-pub(super) async fn attempt(server: &Server, question: &Question, state: &State) -> Attempt {
+/// `connection`: an ordinary one.
+pub(super) async fn attempt(
+    connection: &mut Connection,
+    server: &Server,
+    question: &Question,
+    state: &State,
+) -> Attempt {
+    let of_slot = state
+        .existing
+        .as_ref()
+        .and_then(|slot| slot.plugin.as_deref());
     let mut attempt = Attempt {
         connected: Ok(()),
-        plugins: Vec::new(),
+        plugin: chosen(connection, question, of_slot).await.ok(),
+        loaded: None,
         untried: None,
-        of_slot: state.existing.as_ref().and_then(|slot| slot.plugin.clone()),
     };
-    let mut connection = match Connection::connect(&question.conninfo, Replication::Database).await
-    {
-        Ok(connection) => connection,
+    let mut walsender = match Connection::connect(&question.conninfo, Replication::Database).await {
+        Ok(walsender) => walsender,
         Err(failure) => {
             attempt.connected = Err(failure);
             attempt.untried = Some("no replication connection");
@@ -102,19 +109,12 @@ pub(super) async fn attempt(server: &Server, question: &Question, state: &State)
         attempt.untried = Some("no slot is free");
     } else if server.in_recovery && server.version < 160_000 {
         attempt.untried = Some("the server is a standby");
+    } else if let Some(plugin) = &attempt.plugin {
+        attempt.loaded = Some(load(&mut walsender, plugin).await);
     } else {
-        for plugin in candidates(question, state, server.flavour) {
-            let loaded = load(&mut connection, &plugin).await;
-            let refused = matches!(loaded, Loaded::Refused(_));
-            // After a time-out the connection is of no more use.
-            let unknown = matches!(loaded, Loaded::Unknown);
-            attempt.plugins.push((plugin, loaded));
-            if !refused || unknown {
-                break;
-            }
-        }
+        attempt.untried = Some("which one a run takes can't be told");
     }
-    connection.close().await;
+    walsender.close().await;
     attempt
 }
 
@@ -273,33 +273,26 @@ async fn judge_libraries(
     findings: &mut Findings,
 ) {
     const CODE: &str = "output_plugin_libraries";
-    let Some((plugin, loaded)) = attempt.plugins.first() else {
-        // Nothing was tried; the list says what it can.
-        findings.pass(
-            CODE,
-            match server.setting(CODE) {
-                Some(list) => format!("it lists {list}"),
-                None if server.reads_all_settings => "the server has no such setting".to_owned(),
-                None => "this role can't read it".to_owned(),
-            },
-        );
-        return;
+    let text = match server.setting(CODE) {
+        Some(list) => format!("it lists {list}"),
+        None if server.reads_all_settings => "the server has no such setting".to_owned(),
+        None => "this role can't read it".to_owned(),
     };
-    let refused = matches!(loaded, Loaded::Refused(failure)
-        if failure.sqlstate.as_deref() == Some("42501"));
-    let last_refused = attempt.plugin().is_none();
-    if !refused || !last_refused {
-        let text = match server.setting(CODE) {
-            Some(list) => format!("it lists {list}"),
-            None if server.reads_all_settings => "the server has no such setting".to_owned(),
-            None => format!(
-                "this role can't read it; {} can be loaded",
-                attempt.plugin().unwrap_or(plugin)
-            ),
-        };
-        findings.pass(CODE, text);
-        return;
-    }
+    let plugin = match (&attempt.plugin, &attempt.loaded) {
+        (Some(plugin), Some(Loaded::Refused(failure)))
+            if failure.sqlstate.as_deref() == Some("42501") =>
+        {
+            plugin
+        }
+        (Some(plugin), Some(Loaded::Yes | Loaded::HeldUp)) => {
+            findings.pass(CODE, format!("{text}; {plugin} can be loaded"));
+            return;
+        }
+        _ => {
+            findings.pass(CODE, text);
+            return;
+        }
+    };
     let finding = match cure::allowance(connection, plugin).await {
         Err(failure) => {
             findings.unknown(CODE, &failure);
@@ -353,29 +346,15 @@ fn judge_plugin(
         ));
         return;
     }
-    let Some((plugin, loaded)) = attempt.plugins.last() else {
+    let (Some(plugin), Some(loaded)) = (&attempt.plugin, &attempt.loaded) else {
         return;
-    };
-    let others: Vec<String> = attempt.plugins[..attempt.plugins.len() - 1]
-        .iter()
-        .filter_map(|(plugin, loaded)| match loaded {
-            Loaded::Refused(failure) => {
-                Some(format!("{plugin} can't be loaded: {}", in_words(failure)))
-            }
-            _ => None,
-        })
-        .collect();
-    let aside = if others.is_empty() {
-        String::new()
-    } else {
-        format!("; {}", others.join("; "))
     };
     match loaded {
         Loaded::Yes | Loaded::HeldUp => findings.push(
             Finding::new(
                 Verdict::Pass,
                 "plugin",
-                format!("it can be loaded (a temporary slot was tried){aside}"),
+                "it can be loaded (a temporary slot was tried)",
             )
             .object(plugin),
         ),
@@ -401,34 +380,21 @@ fn judge_plugin(
             }),
         ),
         Loaded::Refused(failure) => {
-            // The best there is: what the run would take first.
-            let (wanted, failure) = match &attempt.plugins[0] {
-                (wanted, Loaded::Refused(first)) => (wanted, first),
-                _ => (plugin, failure),
-            };
             let mut finding = Finding::new(
                 Verdict::Fail,
                 "plugin",
-                format!(
-                    "it can't be loaded: {}{}",
-                    in_words(failure),
-                    attempt.plugins[1..]
-                        .iter()
-                        .filter_map(|(plugin, loaded)| match loaded {
-                            Loaded::Refused(failure) =>
-                                Some(format!("; nor {plugin}: {}", in_words(failure))),
-                            _ => None,
-                        })
-                        .collect::<String>()
-                ),
+                format!("it can't be loaded: {}", in_words(failure)),
             )
-            .object(wanted);
+            .object(plugin);
             match failure.sqlstate.as_deref() {
                 Some("42501") => {
-                    finding.note = Some("see output_plugin_libraries".to_owned());
+                    finding.note = Some(
+                        "see output_plugin_libraries; or --plugin pgoutput, which is listed by default"
+                            .to_owned(),
+                    );
                 }
                 Some("58P01") => {
-                    let (fix, note) = install(wanted, server.flavour, connection.server_version());
+                    let (fix, note) = install(plugin, server.flavour, connection.server_version());
                     finding = finding.fix(fix).note(note);
                 }
                 _ => finding.note = failure.hint.clone(),

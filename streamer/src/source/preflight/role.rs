@@ -14,6 +14,7 @@ pub(super) struct Role {
     pub rds_replication: bool,
     pub rds_iam: bool,
     pub monitor: bool,
+    pub may_create_in_database: bool,
 }
 
 impl Role {
@@ -26,6 +27,7 @@ impl Role {
             rds_replication: row.is_true("member_of_rds_replication"),
             rds_iam: row.is_true("member_of_rds_iam"),
             monitor: row.is_true("monitor"),
+            may_create_in_database: row.is_true("may_create_in_database"),
         })
     }
 
