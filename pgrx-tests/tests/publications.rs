@@ -138,3 +138,41 @@ fn a_publication_dropped_while_it_is_read_stops_the_run_and_loses_nothing() {
         .expect_code(0);
     assert_eq!(destination.delivered().operations(), ["c 1", "c 2"]);
 }
+
+#[test]
+fn the_columns_and_prefixes_of_a_filter_hold_although_pgoutput_sends_all() {
+    let server = server();
+    server.sql("CREATE TABLE wide (id int PRIMARY KEY, shown text, hidden text); CREATE PUBLICATION walferry FOR TABLE wide");
+    server.create_slot("ferry", "pgoutput");
+    server.sql(
+        "INSERT INTO wide VALUES (1, 's', 'h'); \
+         SELECT pg_logical_emit_message(true, 'audit', 'm'), pg_logical_emit_message(false, 'other', 'm')",
+    );
+    let destination = Destination::new();
+    let filter = destination.folder().join("filter.yaml");
+    std::fs::write(
+        &filter,
+        "allow:\n  schema: public\n  allow:\n    wide:\n      allow: [shown]\n",
+    )
+    .expect("the filter");
+    let end = server.flushed_lsn().to_string();
+    destination
+        .run(&server, "ferry")
+        .arg("--filter")
+        .arg(&filter)
+        .args([
+            "--until-lsn",
+            &end,
+            "--plugin-option",
+            "message_prefixes=aud*",
+        ])
+        .run(30 * SECONDS)
+        .expect_code(0);
+    let delivered = destination.delivered();
+    assert_eq!(delivered.operations(), ["c 1", "m null"]);
+    assert_eq!(
+        delivered.events[0]["after"],
+        serde_json::json!({"id": 1, "shown": "s"})
+    );
+    assert_eq!(delivered.events[1]["message"]["prefix"], "audit");
+}

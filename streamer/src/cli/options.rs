@@ -41,6 +41,9 @@ pub struct RunOptions {
     pub streaming: bool,
     /// Further options of the output plugin, as the user gave them.
     pub further_plugin_options: Vec<(String, String)>,
+    /// The native plugin's option `columns`: what filters read or show, so
+    /// that nothing else is sent. Filters hold without it too.
+    pub pushed_columns: Option<String>,
     pub values: ValueForms,
     /// Bytes of changes that may be in memory before backpressure and spilling.
     pub memory_limit: u64,
@@ -141,6 +144,8 @@ impl RunOptions {
             ),
         ];
         options.extend(self.tables.plugin_options());
+        let columns = self.pushed_columns.iter();
+        options.extend(columns.map(|columns| ("columns".to_owned(), columns.clone())));
         options.extend(self.further_plugin_options.iter().cloned());
         options
     }

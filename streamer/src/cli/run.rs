@@ -184,6 +184,10 @@ pub struct RunArguments {
     #[arg(skip)]
     further_slots: Vec<(String, Option<Plugin>)>,
 
+    /// The columns that the files' filter needs, for a plugin that can choose
+    #[arg(skip)]
+    pushed_columns: Option<String>,
+
     /// What the configuration files say, once they are read
     #[arg(skip)]
     pub(super) configured: Configured,
@@ -358,10 +362,10 @@ impl RunArguments {
                 .map(|option| option.split('=').next());
             names.any(|typed| typed == Some(name))
         };
-        let of_files: Vec<String> = columns
-            .map(|columns| ("columns".to_owned(), columns))
+        self.pushed_columns = columns.filter(|_| !typed("columns"));
+        let of_files: Vec<String> = job
+            .plugin_options
             .into_iter()
-            .chain(job.plugin_options)
             .filter(|(name, _)| !typed(name))
             .map(|(name, value)| format!("{name}={value}"))
             .collect();
@@ -435,6 +439,7 @@ impl RunArguments {
                 ..std::mem::take(&mut self.rules)
             },
             further_plugin_options: self.further_plugin_options()?,
+            pushed_columns: self.pushed_columns,
             further_slots: self
                 .further_slots
                 .iter()

@@ -126,10 +126,11 @@ fn one_file_says_everything() {
     assert!(!options.tables.passes("sales", "other"));
     assert_eq!(
         options.further_plugin_options,
-        [
-            ("columns".to_owned(), "sales.orders(id,total)".to_owned()),
-            ("message_prefixes".to_owned(), "audit*".to_owned())
-        ]
+        [("message_prefixes".to_owned(), "audit*".to_owned())]
+    );
+    assert_eq!(
+        options.pushed_columns.as_deref(),
+        Some("sales.orders(id,total)")
     );
 }
 
@@ -155,6 +156,7 @@ fn flags_win_over_the_file() {
         options.further_plugin_options[0],
         ("columns".to_owned(), "a.b(c)".to_owned())
     );
+    assert_eq!(options.pushed_columns, None);
 }
 
 #[test]
