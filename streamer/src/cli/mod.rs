@@ -46,7 +46,7 @@ Say beforehand whether it would work, and what mends what would not:
 
 Exit codes: 0 done, 1 failed while running, 2 bad usage or configuration,
 3 check found something that stops replication.
-PostgreSQL 14 or later; walferry's output plugin has to be installed there."
+PostgreSQL 14 or later, read with walferry's own output plugin, pgoutput or wal2json."
 )]
 pub struct Cli {
     /// How log lines are written [default: text]
