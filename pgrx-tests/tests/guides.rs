@@ -213,11 +213,15 @@ fn the_page_of_errors_has_the_texts_that_servers_print() {
         .start();
     server.sql("CREATE ROLE plain LOGIN; CREATE ROLE ferry LOGIN REPLICATION");
     let ferry = as_role(&server, "ferry");
+    let major: i32 = server.value("SELECT current_setting('server_version_num')::int / 10000");
     known(
         &create(&ferry),
-        "logical decoding requires wal_level >= logical",
+        if major < 17 {
+            "logical decoding requires wal_level >= logical"
+        } else {
+            "logical decoding requires \"wal_level\" >= \"logical\""
+        },
     );
-    let major: i32 = server.value("SELECT current_setting('server_version_num')::int / 10000");
     let refusal = create(&as_role(&server, "plain"));
     known(
         &refusal,
