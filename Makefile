@@ -36,7 +36,7 @@ SERVERS = $(CARGO_TARGET_DIR)/servers
 FETCHED = 16 18
 HEADERLESS = 14 17
 
-.PHONY: help setup setup-cargo-pgrx setup-servers build build-extension build-streamer install test lint bench help-bench soak demo fuzz \
+.PHONY: help setup setup-cargo-pgrx setup-servers build build-extension build-streamer install managed-pack test lint bench help-bench soak demo fuzz \
 	test-plugin test-versions check-versions $(FETCHED:%=test-plugin-%) $(HEADERLESS:%=check-version-%)
 
 help: ## this list
@@ -63,6 +63,9 @@ install: build ## the extension into PG_CONFIG's server, the streamer into PREFI
 	scripts/install-extension $(EXTENSION_LIBRARY) "$(DESTDIR)$(shell $(PG_CONFIG) --pkglibdir)" \
 		"$(DESTDIR)$(shell $(PG_CONFIG) --sharedir)/extension"
 	install -D -m 755 $(STREAMER) "$(DESTDIR)$(PREFIX)/bin/walferry"
+
+managed-pack: ## the SQL half as one script for RDS, Aurora and the like, without an extension
+	@scripts/managed-pack $(CARGO_TARGET_DIR)/walferry-managed.sql
 
 test: setup-cargo-pgrx build ## every test, on servers of its own, and the plugin's on OTHER_SERVERS too
 	$(TESTED) cargo test --workspace $(if $(filter-out 15,$(PG_MAJOR)),--exclude walferry-extension)
@@ -99,9 +102,10 @@ bench: build ## output plugins and the streamer side by side (BENCH="--only bulk
 help-bench:
 	cargo run --release -p walferry-bench -- --help
 
-soak: build ## what takes long: transactions of 5 GB, with the streamer's memory watched; 20,000 random conditions
+soak: build ## what takes long: transactions of 5 GB, with the streamer's memory watched; 20,000 random conditions; diagnose() amid 200 slots
 	WALFERRY_SOAK=1 $(TESTED) cargo test -p walferry-tests --test stream_memory -- --nocapture --test-threads=1
 	WALFERRY_SOAK=1 $(TESTED) cargo test -p walferry-tests --test conditions_match_the_server -- --nocapture
+	WALFERRY_SOAK=1 $(TESTED) cargo test -p walferry-tests --test diagnose -- --nocapture diagnose_answers
 
 demo: build ## a throw-away server, a lively workload, its events and the slot advancing (DEMO_SECONDS=30)
 	@DEMO_SECONDS=$(DEMO_SECONDS) $(TESTED) cargo run --quiet --release -p walferry-tests --bin walferry-demo

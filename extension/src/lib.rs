@@ -7,11 +7,68 @@
 
 use pgrx::prelude::*;
 
+mod diagnostics;
 mod plugin;
 
 ::pgrx::pg_module_magic!();
 
+// In the order of their names, which is the order `scripts/install-extension` has them in.
 extension_sql_file!("../../sql/00_version.sql", name = "version");
+extension_sql_file!(
+    "../../sql/01_library.sql",
+    name = "library",
+    requires = ["version"]
+);
+extension_sql_file!(
+    "../../sql/10_preflight_facts.sql",
+    name = "preflight_facts",
+    requires = ["library"]
+);
+extension_sql_file!(
+    "../../sql/20_limits.sql",
+    name = "limits",
+    requires = ["preflight_facts"]
+);
+extension_sql_file!(
+    "../../sql/30_samples.sql",
+    name = "samples",
+    requires = ["limits"]
+);
+extension_sql_file!(
+    "../../sql/40_slots.sql",
+    name = "slots",
+    requires = ["samples"]
+);
+extension_sql_file!(
+    "../../sql/45_setting_fix.sql",
+    name = "setting_fix",
+    requires = ["slots"]
+);
+extension_sql_file!(
+    "../../sql/50_blockers.sql",
+    name = "blockers",
+    requires = ["setting_fix"]
+);
+extension_sql_file!(
+    "../../sql/60_forecast.sql",
+    name = "forecast",
+    requires = ["blockers"]
+);
+extension_sql_file!(
+    "../../sql/70_preflight.sql",
+    name = "preflight",
+    requires = ["forecast"]
+);
+extension_sql_file!(
+    "../../sql/80_diagnose.sql",
+    name = "diagnose",
+    requires = ["preflight"]
+);
+extension_sql_file!(
+    "../../sql/99_rights.sql",
+    name = "rights",
+    requires = ["diagnose"]
+);
 
 /// `walferry.version()`: the version of the loaded library.
 #[pg_extern(sql = false)]

@@ -1,12 +1,14 @@
 -- Transactions that have an xid and so hold up the creation of a slot, in all
 -- databases, the oldest first. PostgreSQL 14 to 18. Without pg_read_all_stats
--- (or pg_monitor) the age, state and query of other roles' sessions are null.
+-- (or pg_monitor) the xid, age, state and query of other roles' sessions are
+-- null.
 --
 -- From pg_locks, which shows the lock on its own xid that each such transaction
 -- holds to everybody; pg_stat_activity hides backend_xid from other roles.
 SELECT
     l.pid,
     NULL AS gid,
+    a.backend_xid AS xid,
     a.usename AS owner,
     d.datname AS database,
     a.application_name,
@@ -31,6 +33,7 @@ UNION ALL
 SELECT
     NULL,
     p.gid,
+    p.transaction,
     p.owner,
     p.database,
     NULL,
@@ -38,4 +41,4 @@ SELECT
     pg_catalog.date_part('epoch', pg_catalog.now() - p.prepared)::bigint,
     NULL
 FROM pg_catalog.pg_prepared_xacts p
-ORDER BY 7 DESC NULLS LAST;
+ORDER BY 8 DESC NULLS LAST;

@@ -1,0 +1,167 @@
+-- Sizes and ages as a person says them.
+CREATE FUNCTION walferry.in_words(bytes bigint) RETURNS text
+    LANGUAGE sql IMMUTABLE PARALLEL SAFE
+    SET search_path = pg_catalog, pg_temp
+    AS $$ SELECT CASE WHEN abs(bytes) < 10240 THEN bytes || ' bytes' ELSE pg_size_pretty(bytes) END $$;
+
+COMMENT ON FUNCTION walferry.in_words(bigint) IS 'a size in bytes as a person says it';
+
+CREATE FUNCTION walferry.in_words(age interval) RETURNS text
+    LANGUAGE sql IMMUTABLE PARALLEL SAFE
+    SET search_path = pg_catalog, pg_temp
+    AS $$
+    SELECT CASE
+        WHEN s < 120 THEN round(s) || ' s'
+        WHEN s < 7200 THEN round(s / 60) || ' min'
+        WHEN s < 172800 THEN round(s / 3600) || ' h'
+        ELSE round(s / 86400) || ' days'
+    END
+    FROM (SELECT extract(epoch FROM age) AS s) seconds
+    $$;
+
+COMMENT ON FUNCTION walferry.in_words(interval) IS 'a span of time as a person says it';
+
+-- What holds a slot's restart_lsn and catalog_xmin.
+--
+-- While a slot is read, the running-xacts records in the WAL (every 15 s on a
+-- busy server, and at each checkpoint) move restart_lsn up to where the oldest
+-- transaction began that ran then, and catalog_xmin up to what that
+-- transaction's snapshot needs (SnapBuildProcessRunningXacts, snapbuild.c), as
+-- soon as the consumer has confirmed that far. That snapshot's xmin may be older
+-- than the transaction's own xid. So the transaction to blame is the oldest of
+-- all databases, if it is old enough to have been in such a record, or one whose
+-- xid is not after catalog_xmin.
+CREATE FUNCTION walferry.slot_blockers(slot name DEFAULT NULL)
+    RETURNS TABLE (
+        slot_name name,
+        kind text,
+        holds text[],
+        pid int,
+        gid text,
+        owner name,
+        application_name text,
+        database name,
+        xid xid,
+        age interval,
+        query text,
+        finding text,
+        fix text
+    )
+    LANGUAGE sql VOLATILE
+    SET search_path = pg_catalog, pg_temp
+    AS $$
+    WITH l AS MATERIALIZED (SELECT * FROM walferry.limits),
+    s AS MATERIALIZED (
+        SELECT v.*, a.wait_event,
+            CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn() ELSE pg_current_wal_lsn() END AS here
+        FROM walferry.slots v
+        LEFT JOIN pg_stat_activity a ON a.pid = v.active_pid
+        WHERE (slot IS NULL OR v.slot_name = slot) AND v.state <> 'invalidated'
+    ),
+    t AS MATERIALIZED (
+        SELECT o.*, pg_catalog.age(o.xid) AS xid_age, make_interval(secs => o.age_seconds) AS open_for
+        FROM walferry.preflight_open_transactions o
+        WHERE o.xid IS NOT NULL
+    ),
+    consumer AS (
+        SELECT s.slot_name,
+            CASE WHEN s.slot_type = 'physical' THEN 'missing standby' ELSE 'missing consumer' END AS kind,
+            array_remove(ARRAY['restart_lsn', CASE WHEN s.catalog_xmin IS NOT NULL THEN 'catalog_xmin' END], NULL) AS holds,
+            NULL::int AS pid, NULL::name AS owner, NULL::text AS application_name, s.database,
+            coalesce(now() - s.inactive_since, s.lag) AS age,
+            format('nobody reads it, and it keeps %s of WAL: start its %s, or drop it if it is not needed any more',
+                walferry.in_words(s.retained_bytes),
+                CASE WHEN s.slot_type = 'physical' THEN 'standby' ELSE 'consumer' END) AS finding,
+            format('SELECT pg_catalog.pg_drop_replication_slot(%L);', s.slot_name) AS fix
+        FROM s
+        WHERE s.state = 'inactive' AND NOT coalesce(s.synced, false)
+        UNION ALL
+        SELECT s.slot_name,
+            CASE
+                WHEN s.slot_type = 'physical' THEN 'standby'
+                WHEN s.wait_event IN ('WaitForStandbyConfirmation', 'WalSenderWaitForStandbyConfirmation') THEN 'standby'
+                WHEN s.here - s.sent_lsn > l.unconfirmed_wal AND s.wait_event = 'WalSenderWriteData'
+                    THEN 'consumer does not receive'
+                WHEN s.sent_lsn - s.confirmed_flush_lsn > l.unconfirmed_wal THEN 'consumer does not confirm'
+                ELSE 'decoding'
+            END,
+            CASE WHEN s.slot_type = 'physical' THEN ARRAY['restart_lsn'] ELSE ARRAY['restart_lsn', 'catalog_xmin'] END,
+            s.active_pid, s.reader, s.application_name, s.database,
+            s.lag,
+            CASE
+                WHEN s.slot_type = 'physical'
+                    THEN format('its standby is %s behind', walferry.in_words(s.lag_bytes))
+                WHEN s.wait_event IN ('WaitForStandbyConfirmation', 'WalSenderWaitForStandbyConfirmation')
+                    THEN format('it waits for the standbys of synchronized_standby_slots (%s) to confirm',
+                        current_setting('synchronized_standby_slots', true))
+                WHEN s.here - s.sent_lsn > l.unconfirmed_wal AND s.wait_event = 'WalSenderWriteData'
+                    THEN format('its consumer takes nothing off the connection, with %s still to be sent',
+                        walferry.in_words((s.here - s.sent_lsn)::bigint))
+                WHEN s.sent_lsn - s.confirmed_flush_lsn > l.unconfirmed_wal
+                    THEN format('its consumer has been sent %s that it has not confirmed',
+                        walferry.in_words((s.sent_lsn - s.confirmed_flush_lsn)::bigint))
+                ELSE format('its walsender is still decoding, with %s to go',
+                    walferry.in_words((s.here - s.sent_lsn)::bigint))
+            END,
+            CASE
+                WHEN s.slot_type = 'physical' THEN NULL
+                WHEN s.wait_event IN ('WaitForStandbyConfirmation', 'WalSenderWaitForStandbyConfirmation')
+                    THEN walferry.setting_fix('synchronized_standby_slots', '''''', '', false)
+                WHEN s.wait_event = 'WalSenderWriteData' OR s.sent_lsn - s.confirmed_flush_lsn > l.unconfirmed_wal
+                    THEN format('SELECT pg_catalog.pg_terminate_backend(%s);', s.active_pid)
+            END
+        FROM s, l
+        WHERE s.active_pid IS NOT NULL AND s.sent_lsn IS NOT NULL AND s.lag_bytes > l.unconfirmed_wal
+    ),
+    transaction AS (
+        SELECT s.slot_name,
+            CASE WHEN t.gid IS NULL THEN 'transaction' ELSE 'prepared transaction' END AS kind,
+            array_remove(ARRAY[
+                CASE WHEN s.restart_lsn < s.confirmed_flush_lsn THEN 'restart_lsn' END, 'catalog_xmin'], NULL) AS holds,
+            t.pid, t.gid, t.owner, t.application_name, t.database, t.xid, t.open_for AS age, t.query,
+            CASE
+                WHEN t.gid IS NULL THEN format('transaction %s of role %s in database %s, open for %s%s%s',
+                    t.xid, coalesce(t.owner, 'unknown'), coalesce(t.database, 'unknown'),
+                    coalesce(walferry.in_words(t.open_for), 'an unknown time'),
+                    ', ' || t.state, '; its statement: ' || nullif(t.query, ''))
+                ELSE format('transaction %s, prepared by %s in database %s, %s ago and neither committed nor rolled back',
+                    t.xid, t.owner, t.database, walferry.in_words(t.open_for))
+            END AS finding,
+            CASE
+                WHEN t.gid IS NULL THEN format('SELECT pg_catalog.pg_terminate_backend(%s);', t.pid)
+                ELSE format(E'-- in database %s; or COMMIT PREPARED, whichever its transaction manager meant\nROLLBACK PREPARED %L;',
+                    t.database, t.gid)
+            END AS fix
+        FROM s
+        JOIN t ON t.xid_age >= s.catalog_xmin_age
+            OR (t.xid_age = (SELECT max(o.xid_age) FROM t o) AND t.open_for >= (SELECT l.running_xacts_interval FROM l))
+        WHERE s.slot_type = 'logical' AND s.active_pid IS NOT NULL
+    ),
+    waiting AS (
+        SELECT s.slot_name, s.database,
+            format('whatever held %s of WAL has ended; the slot moves on at the next running-xacts record in the WAL (15 s at most on a busy server) and its confirmation',
+                walferry.in_words(s.retained_bytes)) AS finding,
+            CASE WHEN current_setting('server_version_num')::int >= 160000
+                THEN 'SELECT pg_catalog.pg_log_standby_snapshot();' ELSE 'CHECKPOINT;' END AS fix
+        FROM s, l
+        WHERE s.slot_type = 'logical' AND s.active_pid IS NOT NULL AND NOT pg_is_in_recovery()
+            AND s.retained_bytes > l.retained_wal
+            AND NOT EXISTS (SELECT FROM transaction x WHERE x.slot_name = s.slot_name)
+            AND NOT EXISTS (SELECT FROM consumer x WHERE x.slot_name = s.slot_name)
+    )
+    SELECT c.slot_name, c.kind, c.holds, c.pid, NULL::text, c.owner, c.application_name, c.database, NULL::xid,
+        c.age, NULL::text, c.finding, c.fix
+    FROM consumer c
+    UNION ALL
+    SELECT x.slot_name, x.kind, x.holds, x.pid, x.gid, x.owner, x.application_name, x.database, x.xid,
+        x.age, x.query, x.finding, x.fix
+    FROM transaction x
+    UNION ALL
+    SELECT w.slot_name, 'waiting', ARRAY['restart_lsn'], NULL, NULL, NULL, NULL, w.database, NULL,
+        NULL, NULL, w.finding, w.fix
+    FROM waiting w
+    ORDER BY 1, 10 DESC NULLS LAST
+    $$;
+
+COMMENT ON FUNCTION walferry.slot_blockers(name) IS
+    'what holds a slot''s restart_lsn and catalog_xmin, the oldest first, with the statement that ends it; of all slots without an argument';

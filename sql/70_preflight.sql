@@ -1,0 +1,128 @@
+CREATE FUNCTION walferry.replica_identity_audit()
+    RETURNS TABLE (
+        table_oid oid,
+        schema name,
+        table_name name,
+        logged text,
+        updates bigint,
+        deletes bigint,
+        verdict text,
+        finding text,
+        fix text
+    )
+    LANGUAGE sql STABLE
+    SET search_path = pg_catalog, pg_temp
+    AS $$
+    SELECT i.oid, i.schema, i.table_name, i.logged, i.updates, i.deletes,
+        CASE WHEN i.updates + i.deletes > 0 THEN 'fail' ELSE 'warn' END,
+        CASE WHEN i.updates + i.deletes > 0
+            THEN format('its old rows are not logged, and it has had %s updates and %s deletes', i.updates, i.deletes)
+            ELSE 'an UPDATE or DELETE would come without its old row; it has had none'
+        END,
+        format('ALTER TABLE %I.%I REPLICA IDENTITY ', i.schema, i.table_name)
+        || CASE
+            WHEN i.has_unused_primary_key THEN 'DEFAULT;'
+            WHEN i.candidate IS NOT NULL THEN format('USING INDEX %I;', i.candidate)
+            ELSE 'FULL;'
+        END
+    FROM walferry.preflight_replica_identity i
+    WHERE i.logged = 'none'
+    $$;
+
+COMMENT ON FUNCTION walferry.replica_identity_audit() IS
+    'the database''s tables of whose old rows nothing is logged, so that an UPDATE or DELETE can''t name its row (fail: they have had some), with the statement that gives them an identity';
+
+CREATE FUNCTION walferry.preflight()
+    RETURNS TABLE (verdict text, code text, object text, finding text, fix text)
+    LANGUAGE sql VOLATILE
+    SET search_path = pg_catalog, pg_temp
+    AS $$
+    WITH s AS MATERIALIZED (SELECT * FROM walferry.preflight_server),
+    n AS MATERIALIZED (
+        SELECT s.*, s.settings ->> 'wal_level' AS wal_level,
+            (s.settings ->> 'max_replication_slots')::int AS most_slots,
+            (s.settings ->> 'max_wal_senders')::int AS most_senders,
+            (s.settings ->> 'max_slot_wal_keep_size')::bigint AS keep_megabytes,
+            (s.settings ->> 'wal_sender_timeout')::bigint AS timeout
+        FROM s
+    ),
+    role AS MATERIALIZED (SELECT * FROM walferry.preflight_role),
+    answer (place, verdict, code, object, finding, fix) AS (
+        SELECT 1, 'pass', 'server', NULL,
+            format('PostgreSQL %s, %s', current_setting('server_version'), n.flavour), NULL
+        FROM n
+        UNION ALL
+        SELECT 2, CASE WHEN n.wal_level = 'logical' THEN 'pass' ELSE 'fail' END, 'wal_level', NULL,
+            CASE WHEN n.wal_level = 'logical' THEN 'logical'
+                ELSE format('it is %s, and logical decoding needs logical', n.wal_level) END,
+            CASE
+                WHEN n.wal_level = 'logical' THEN NULL
+                WHEN n.flavour IN ('rds', 'aurora')
+                    THEN walferry.setting_fix('rds.logical_replication', '1', '1', true)
+                WHEN n.flavour = 'cloud-sql'
+                    THEN walferry.setting_fix('cloudsql.logical_decoding', 'on', 'on', true)
+                ELSE walferry.setting_fix('wal_level', 'logical', 'logical', true)
+            END
+        FROM n
+        UNION ALL
+        SELECT 3, CASE WHEN n.senders_used < n.most_senders THEN 'pass' ELSE 'fail' END, 'wal_senders', NULL,
+            format('%s of %s in use', n.senders_used, n.most_senders),
+            CASE WHEN n.senders_used >= n.most_senders THEN walferry.setting_fix('max_wal_senders',
+                greatest(n.most_senders + 5, 10)::text, greatest(n.most_senders + 5, 10)::text, true) END
+        FROM n
+        UNION ALL
+        SELECT 4, CASE WHEN n.slots_used < n.most_slots THEN 'pass' ELSE 'fail' END, 'replication_slots', NULL,
+            format('%s of %s in use', n.slots_used, n.most_slots),
+            CASE WHEN n.slots_used >= n.most_slots THEN walferry.setting_fix('max_replication_slots',
+                greatest(n.most_slots + 5, 10)::text, greatest(n.most_slots + 5, 10)::text, true) END
+        FROM n
+        UNION ALL
+        SELECT 5, CASE WHEN n.keep_megabytes BETWEEN 0 AND 1023 THEN 'warn' ELSE 'pass' END,
+            'max_slot_wal_keep_size', NULL,
+            CASE WHEN n.keep_megabytes < 0
+                THEN 'no limit: a slot is never given up, and keeps WAL until it is read or the disk is full'
+                ELSE format('a slot that is %s behind is given up by the server',
+                    walferry.in_words(n.keep_megabytes * 1048576)) END,
+            CASE WHEN n.keep_megabytes BETWEEN 0 AND 1023
+                THEN walferry.setting_fix('max_slot_wal_keep_size', '''10GB''', '10240', false) END
+        FROM n
+        UNION ALL
+        SELECT 6, CASE WHEN n.timeout < 5000 THEN 'warn' ELSE 'pass' END, 'wal_sender_timeout', NULL,
+            CASE
+                WHEN n.timeout = 0 THEN 'none: a reader that vanished holds its slot until TCP notices'
+                WHEN n.timeout < 5000
+                    THEN format('%s ms: a reader that is silent for a moment is cut, and reads its transaction again', n.timeout)
+                ELSE format('%s s', n.timeout / 1000)
+            END,
+            CASE WHEN n.timeout < 5000 THEN walferry.setting_fix('wal_sender_timeout', '''60s''', '60000', false) END
+        FROM n
+        UNION ALL
+        SELECT 7, CASE WHEN r.allowed THEN 'pass' ELSE 'fail' END, 'replication_right', r.role,
+            CASE WHEN r.allowed THEN 'it may replicate' ELSE 'it may not replicate' END,
+            CASE
+                WHEN r.allowed THEN NULL
+                WHEN n.flavour IN ('rds', 'aurora') THEN format('GRANT rds_replication TO %I;', r.role)
+                ELSE format('ALTER ROLE %I REPLICATION;', r.role)
+            END
+        FROM n, (SELECT role.*, role.superuser OR role.replication OR role.member_of_rds_replication AS allowed FROM role) r
+        UNION ALL
+        SELECT 8, 'warn',
+            CASE WHEN o.gid IS NULL THEN 'open_transactions' ELSE 'prepared_transactions' END,
+            coalesce(o.gid, 'PID ' || o.pid),
+            format('role %s in database %s, open for %s s: a new slot waits for its end', o.owner, o.database, o.age_seconds),
+            CASE WHEN o.gid IS NULL THEN format('SELECT pg_catalog.pg_terminate_backend(%s);', o.pid)
+                ELSE format(E'-- in database %s; or COMMIT PREPARED, whichever its transaction manager meant\nROLLBACK PREPARED %L;',
+                    o.database, o.gid) END
+        FROM walferry.preflight_open_transactions o
+        WHERE o.age_seconds >= 10
+        UNION ALL
+        SELECT 9, a.verdict, 'replica_identity', format('%s.%s', a.schema, a.table_name), a.finding, a.fix
+        FROM walferry.replica_identity_audit() a
+    )
+    SELECT a.verdict, a.code, a.object, a.finding, a.fix
+    FROM answer a
+    ORDER BY a.place, a.object
+    $$;
+
+COMMENT ON FUNCTION walferry.preflight() IS
+    'whether this server and the role that asks are ready for replication: pass, warn or fail, with the statement that mends it; walferry check tries the connection, slot and plugin as well';
