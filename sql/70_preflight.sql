@@ -1,3 +1,19 @@
+CREATE FUNCTION walferry.identity_fix(
+        schema name, table_name name, has_unused_primary_key boolean, candidate text) RETURNS text
+    LANGUAGE sql STABLE
+    SET search_path = pg_catalog, pg_temp
+    AS $$
+    SELECT format('ALTER TABLE %I.%I REPLICA IDENTITY ', schema, table_name)
+        || CASE
+            WHEN has_unused_primary_key THEN 'DEFAULT;'
+            WHEN candidate IS NOT NULL THEN format('USING INDEX %I;', candidate)
+            ELSE 'FULL;'
+        END
+    $$;
+
+COMMENT ON FUNCTION walferry.identity_fix(name, name, boolean, text) IS
+    'the statement that gives a table a replica identity: its primary key, else an index that will do, else the whole row';
+
 CREATE FUNCTION walferry.replica_identity_audit()
     RETURNS TABLE (
         table_oid oid,
@@ -19,12 +35,7 @@ CREATE FUNCTION walferry.replica_identity_audit()
             THEN format('its old rows are not logged, and it has had %s updates and %s deletes', i.updates, i.deletes)
             ELSE 'an UPDATE or DELETE would come without its old row; it has had none'
         END,
-        format('ALTER TABLE %I.%I REPLICA IDENTITY ', i.schema, i.table_name)
-        || CASE
-            WHEN i.has_unused_primary_key THEN 'DEFAULT;'
-            WHEN i.candidate IS NOT NULL THEN format('USING INDEX %I;', i.candidate)
-            ELSE 'FULL;'
-        END
+        walferry.identity_fix(i.schema, i.table_name, i.has_unused_primary_key, i.candidate)
     FROM walferry.preflight_replica_identity i
     WHERE i.logged = 'none'
     $$;

@@ -233,12 +233,15 @@ CREATE FUNCTION walferry.diagnose(slot name DEFAULT NULL)
 
         UNION ALL
         -- The database's tables matter to the slots in it.
-        SELECT 'warning', 'replica_identity', format('%s.%s', a.schema, a.table_name), a.finding,
-            jsonb_build_object('updates', a.updates, 'deletes', a.deletes), a.fix
+        -- From the view and not the audit, so that only tables that were changed are looked into.
+        SELECT 'warning', 'replica_identity', format('%s.%s', a.schema, a.table_name),
+            format('its old rows are not logged, and it has had %s updates and %s deletes', a.updates, a.deletes),
+            jsonb_build_object('updates', a.updates, 'deletes', a.deletes),
+            walferry.identity_fix(a.schema, a.table_name, a.has_unused_primary_key, a.candidate)
         FROM (
-            SELECT r.*, row_number() OVER (ORDER BY r.updates + r.deletes DESC, r.schema, r.table_name) AS place
-            FROM walferry.replica_identity_audit() r
-            WHERE r.verdict = 'fail'
+            SELECT i.*, row_number() OVER (ORDER BY i.updates + i.deletes DESC, i.schema, i.table_name) AS place
+            FROM walferry.preflight_replica_identity i
+            WHERE i.updates + i.deletes > 0 AND i.logged = 'none'
         ) a
         WHERE a.place <= 20 AND slot IS NULL
             AND EXISTS (SELECT FROM s WHERE s.database = current_database() AND NOT s.temporary)
