@@ -78,6 +78,18 @@ pub fn judge(report: &Report) -> Vec<Verdict> {
             }
         }
     }
+    for row in &report.streamer {
+        if let Some(received) = row.received.filter(|_| row.plugin != "walferry") {
+            verdicts.push(at_least(
+                format!(
+                    "streamer on {} ≥ 0.9 × pg_recvlogical's changes/s",
+                    row.plugin
+                ),
+                seconds(received) / seconds(row.wall),
+                0.9,
+            ));
+        }
+    }
     // `null` is shown beside it: what the sink costs.
     for row in report.streamer.iter().filter(|row| row.sink == "file") {
         verdicts.push(Verdict {

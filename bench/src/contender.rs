@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use walferry_tests::ServerTree;
 
 use crate::walsender::CpuWatch;
-use crate::workload::Loaded;
+use crate::workload::{Loaded, PUBLICATION};
 
 /// A plugin with its options.
 pub struct Contender {
@@ -48,7 +48,7 @@ const CONTENDERS: [Contender; 7] = [
     Contender {
         name: PGOUTPUT,
         plugin: "pgoutput",
-        options: &[("proto_version", "1"), ("publication_names", "bench")],
+        options: &[("proto_version", "1"), ("publication_names", PUBLICATION)],
     },
     Contender {
         name: "test_decoding",

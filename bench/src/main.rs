@@ -91,7 +91,7 @@ fn main() -> ExitCode {
                 .push((workload, loaded.changes, loaded.wal_bytes, rows));
         }
         if streamer {
-            report.streamer = streamer::measure_all(&loaded, arguments.rounds);
+            report.streamer = streamer::measure_all(&loaded, arguments.rounds, &arguments.skip);
         }
     }
     if arguments.wants(Part::Latency) {

@@ -82,19 +82,32 @@ impl Report {
             let _ = writeln!(out, "\nstreamer, bulk workload");
             let _ = writeln!(
                 out,
-                "  {:<32} {:>8} {:>12} {:>12} {:>14}",
-                "sink", "wall s", "changes/s", "memory MiB", "bytes/event"
+                "  {:<32} {:>8} {:>12} {:>12} {:>14} {:>16}",
+                "plugin, sink",
+                "wall s",
+                "changes/s",
+                "memory MiB",
+                "bytes/event",
+                "pg_recvlogical ×"
             );
             for row in &self.streamer {
-                let _ = writeln!(
+                let _ = write!(
                     out,
                     "  {:<32} {:>8.2} {:>12.0} {:>12.1} {:>14.0}",
-                    row.sink,
+                    format!("{}, {}", row.plugin, row.sink),
                     row.wall.as_secs_f64(),
                     row.changes_per_second,
                     row.memory as f64 / f64::from(1 << 20),
                     row.bytes_per_event
                 );
+                if let Some(received) = row.received {
+                    let _ = write!(
+                        out,
+                        " {:>16.2}",
+                        row.wall.as_secs_f64() / received.as_secs_f64()
+                    );
+                }
+                let _ = writeln!(out);
             }
         }
         if !self.latency.is_empty() {
@@ -155,8 +168,10 @@ impl Report {
             .iter()
             .map(|row| {
                 json!({
+                    "plugin": row.plugin,
                     "sink": row.sink,
                     "wall": row.wall.as_secs_f64(),
+                    "pg_recvlogical": row.received.map(|received| received.as_secs_f64()),
                     "changes_per_second": row.changes_per_second,
                     "memory": row.memory,
                     "bytes_per_event": row.bytes_per_event,

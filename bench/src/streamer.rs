@@ -7,11 +7,12 @@ use std::time::{Duration, Instant};
 
 use walferry_tests::Streamer;
 
-use crate::workload::Loaded;
+use crate::workload::{Loaded, PUBLICATION};
 
-/// The middle round of a sink.
+/// The middle round of a plugin and a sink.
 #[derive(Clone, Debug)]
 pub struct Row {
+    pub plugin: &'static str,
     pub sink: &'static str,
     pub wall: Duration,
     pub changes_per_second: f64,
@@ -19,27 +20,49 @@ pub struct Row {
     pub memory: u64,
     /// Bytes written for an event; 0 for `null`.
     pub bytes_per_event: f64,
+    /// How long `pg_recvlogical` took in the same round, into /dev/null, with the plugin's options that the streamer
+    /// gave. Only beside the sink `null`.
+    pub received: Option<Duration>,
 }
 
-/// Reads the workload into `null` and into a file, in turn.
-pub fn measure_all(loaded: &Loaded, rounds: usize) -> Vec<Row> {
-    let mut null = Vec::new();
-    let mut file = Vec::new();
+/// What is read into what.
+const RUNS: [(&str, &str); 4] = [
+    ("walferry", "null"),
+    ("walferry", "file"),
+    ("pgoutput", "null"),
+    ("wal2json", "null"),
+];
+
+/// Reads the workload through every plugin, in turn.
+pub fn measure_all(loaded: &Loaded, rounds: usize, skip: &[String]) -> Vec<Row> {
+    let tree = loaded.server.tree();
+    let runs = RUNS.into_iter().filter(|(plugin, _)| {
+        tree.has_library(plugin) && !skip.iter().any(|part| plugin.contains(part.as_str()))
+    });
+    let mut rows: Vec<_> = runs.map(|run| (run, Vec::new())).collect();
     for _ in 0..rounds {
-        null.push(measure(loaded, "null"));
-        file.push(measure(loaded, "file"));
+        for ((plugin, sink), rows) in &mut rows {
+            rows.push(measure(loaded, plugin, sink));
+        }
     }
-    vec![middle(null), middle(file)]
+    rows.into_iter().map(|(_, rows)| middle(rows)).collect()
 }
 
+/// Each figure's middle, which need not be of one round.
 fn middle(mut runs: Vec<Row>) -> Row {
+    runs.sort_by_key(|row| row.received);
+    let received = runs[runs.len() / 2].received;
     runs.sort_by_key(|row| row.wall);
-    runs[runs.len() / 2].clone()
+    Row {
+        received,
+        ..runs[runs.len() / 2].clone()
+    }
 }
 
-fn measure(loaded: &Loaded, sink: &'static str) -> Row {
-    const SLOT: &str = "streamer";
-    loaded.copy_slot(SLOT, "walferry");
+const SLOT: &str = "streamer";
+
+fn measure(loaded: &Loaded, plugin: &'static str, sink: &'static str) -> Row {
+    loaded.copy_slot(SLOT, plugin);
     let folder =
         tempfile::tempdir_in(loaded.server.scratch_dir()).expect("a folder for the streamer");
     let output = folder.path().join("out");
@@ -51,6 +74,13 @@ fn measure(loaded: &Loaded, sink: &'static str) -> Row {
     let log = folder.path().join("log");
     let mut command = Streamer::run(&loaded.server.url(), SLOT)
         .args(["--sink", &url, "--until-lsn", &loaded.end.to_string()])
+        .args(["--plugin", plugin])
+        .args(
+            (plugin == "pgoutput")
+                .then_some(["--publication", PUBLICATION])
+                .into_iter()
+                .flatten(),
+        )
         .args([
             "--state-dir".as_ref(),
             folder.path().join("state").as_os_str(),
@@ -63,6 +93,7 @@ fn measure(loaded: &Loaded, sink: &'static str) -> Row {
         .stderr(fs::File::create(&log).expect("the streamer's log"))
         .spawn()
         .expect("the streamer");
+    let options = (sink == "null").then(|| plugin_options(loaded));
     let mut memory = 0;
     let status = loop {
         if let Some(status) = child.try_wait().expect("state of the streamer") {
@@ -88,18 +119,83 @@ fn measure(loaded: &Loaded, sink: &'static str) -> Row {
     );
     loaded.drop_slot(SLOT);
     let row = Row {
+        plugin,
         sink,
         wall,
         changes_per_second: loaded.changes as f64 / wall.as_secs_f64(),
         memory,
         bytes_per_event: size_below(&output) as f64 / loaded.changes as f64,
+        received: options.map(|options| receive(loaded, plugin, &options)),
     };
     eprintln!(
-        "  streamer to {sink}: {:.2} s, {:.0} changes/s",
+        "  streamer, {plugin} to {sink}: {:.2} s, {:.0} changes/s{}",
         wall.as_secs_f64(),
-        row.changes_per_second
+        row.changes_per_second,
+        row.received.map_or(String::new(), |received| format!(
+            "; pg_recvlogical {:.2} s",
+            received.as_secs_f64()
+        ))
     );
     row
+}
+
+/// What the streamer asked the plugin for, as its walsender shows it.
+fn plugin_options(loaded: &Loaded) -> Vec<(String, String)> {
+    let mut client = loaded.server.client();
+    let mut command = None;
+    walferry_tests::wait_until("the streamer to read the slot", || {
+        let row = client
+            .query_opt(
+                "SELECT query FROM pg_stat_activity WHERE backend_type = 'walsender' AND query LIKE 'START_REPLICATION SLOT%'",
+                &[],
+            )
+            .expect("the walsenders");
+        command = row.map(|row| row.get::<_, String>(0));
+        command.is_some()
+    });
+    let command = command.unwrap_or_default();
+    let list = command.split_once('(').map_or("", |(_, list)| list);
+    // "name" 'value', …: what is within quotes, doubled quotes taken for one.
+    let mut words = Vec::new();
+    let mut rest = list.chars().peekable();
+    while let Some(quote) = rest.find(|c| matches!(c, '"' | '\'')) {
+        let mut word = String::new();
+        while let Some(c) = rest.next() {
+            if c == quote && rest.next_if_eq(&quote).is_none() {
+                break;
+            }
+            word.push(c);
+        }
+        words.push(word);
+    }
+    words
+        .chunks_exact(2)
+        .map(|pair| (pair[0].clone(), pair[1].clone()))
+        .collect()
+}
+
+/// Reads the same with `pg_recvlogical`.
+fn receive(loaded: &Loaded, plugin: &str, options: &[(String, String)]) -> Duration {
+    loaded.copy_slot(SLOT, plugin);
+    let mut command = loaded.server.pg_recvlogical("postgres", SLOT);
+    command.args(["--start", "--no-loop", "--file=/dev/null"]);
+    command.args(["--endpos", &loaded.end.to_string()]);
+    for (name, value) in options {
+        command.arg("--option").arg(format!("{name}={value}"));
+    }
+    let began = Instant::now();
+    let output = command
+        .stdin(Stdio::null())
+        .output()
+        .expect("pg_recvlogical");
+    let wall = began.elapsed();
+    assert!(
+        output.status.success(),
+        "{plugin}: pg_recvlogical failed: {}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    loaded.drop_slot(SLOT);
+    wall
 }
 
 /// VmHWM in bytes; 0 when the process is gone.

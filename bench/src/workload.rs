@@ -10,6 +10,8 @@ use crate::contender;
 
 /// The slot that the others are copies of; its plugin never runs.
 const BASE_SLOT: &str = "base";
+/// What plugin pgoutput is read with: all tables.
+pub const PUBLICATION: &str = "bench";
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Workload {
@@ -51,9 +53,11 @@ impl Workload {
             .setting("max_wal_size", "16GB")
             .setting("checkpoint_timeout", "1h")
             .setting("wal_sender_timeout", "0")
+            // Replication commands are read back from there.
+            .setting("track_activity_query_size", "16kB")
             .start();
         contender::install_null_plugin(server.tree());
-        server.sql("CREATE PUBLICATION bench FOR ALL TABLES");
+        server.sql(&format!("CREATE PUBLICATION {PUBLICATION} FOR ALL TABLES"));
         if self == Workload::Oltp {
             pgbench(&server, &["--initialize", "--quiet", "--scale=10"]);
         }

@@ -42,7 +42,10 @@ fn every_plugin_sink_and_latency_is_measured() {
     }
 
     let streamer = report["streamer"].as_array().unwrap();
-    assert_eq!(streamer.len(), 2);
+    assert_eq!(streamer.len(), 4);
+    for row in streamer.iter().filter(|row| row["sink"] == "null") {
+        assert!(row["pg_recvlogical"].as_f64().unwrap() > 0.0, "{row}");
+    }
     assert!(
         streamer[1]["bytes_per_event"].as_f64().unwrap() > 100.0,
         "{streamer:?}"
