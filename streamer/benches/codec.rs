@@ -7,8 +7,8 @@ use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
 use walferry_protocol::{
-    self as protocol, Column, ColumnFlags, Encoding, Lsn, Put, RecordTag, Records, Relation,
-    RelationKind, ReplicaIdentity, Start, Value,
+    self as protocol, Column, ColumnFlags, Encoding, HeapTuple, Lsn, Put, RecordTag, Records,
+    Relation, RelationKind, ReplicaIdentity, Start, Storage,
 };
 use walferry_streamer::datum::Type;
 use walferry_streamer::decode::RelationTable;
@@ -108,29 +108,49 @@ fn jsonb(tag: &str) -> Vec<u8> {
     out
 }
 
+/// The row as the server stores it, each column at its alignment.
 fn put_row(out: &mut Vec<u8>, n: u32) {
-    out.put_u16(COLUMNS.len() as u16);
-    let mut raw = |bytes: &[u8]| protocol::encode_value(out, Value::Raw(bytes));
-    raw(&i64::from(n).to_le_bytes());
-    raw(&(n % 200_000).to_le_bytes());
-    raw(&(n % 10_000).to_le_bytes());
-    raw(&(n % 7 + 1).to_le_bytes());
-    raw(&numeric((n % 50 + 1) * 100));
-    raw(&numeric(
+    let mut data = Vec::new();
+    let mut columns = COLUMNS.iter();
+    let mut put = |bytes: &[u8]| {
+        let (_, oid) = columns.next().expect("a column for each value");
+        let storage = Type::from_oid(*oid).storage();
+        if storage.length == Storage::VARLENA {
+            // The short header, which is not aligned; no value here needs more.
+            data.push((bytes.len() as u8 + 1) << 1 | 1);
+        } else {
+            data.resize(data.len().next_multiple_of(storage.align.into()), 0);
+        }
+        data.extend_from_slice(bytes);
+    };
+    put(&i64::from(n).to_le_bytes());
+    put(&(n % 200_000).to_le_bytes());
+    put(&(n % 10_000).to_le_bytes());
+    put(&(n % 7 + 1).to_le_bytes());
+    put(&numeric((n % 50 + 1) * 100));
+    put(&numeric(
         90_000 + n.wrapping_mul(2_654_435_761) % 10_000_000,
     ));
-    raw(&numeric(n % 11));
-    raw(&numeric(n % 9));
-    raw(b"N");
-    raw(b"O");
-    raw(&(8000 + n % 2000).to_le_bytes());
-    raw(&(8030 + n % 2000).to_le_bytes());
-    raw(&(8060 + n % 2000).to_le_bytes());
-    raw(b"DELIVER IN PERSON        ");
-    raw(b"TRUCK     ");
-    raw(b"egular courts above the furiously ironic p");
-    raw(&(848_550_240_123_456i64 + i64::from(n) * 7919).to_le_bytes());
-    raw(&jsonb("blithely"));
+    put(&numeric(n % 11));
+    put(&numeric(n % 9));
+    put(b"N");
+    put(b"O");
+    put(&(8000 + n % 2000).to_le_bytes());
+    put(&(8030 + n % 2000).to_le_bytes());
+    put(&(8060 + n % 2000).to_le_bytes());
+    put(b"DELIVER IN PERSON        ");
+    put(b"TRUCK     ");
+    put(b"egular courts above the furiously ironic p");
+    put(&(848_550_240_123_456i64 + i64::from(n) * 7919).to_le_bytes());
+    put(&jsonb("blithely"));
+    protocol::encode_tuple(
+        out,
+        COLUMNS.len() as u16,
+        HeapTuple {
+            not_null: None,
+            data: &data,
+        },
+    );
 }
 
 fn records(count: u32, update: bool) -> Vec<u8> {
