@@ -17,8 +17,6 @@ mod value;
 use std::borrow::Cow;
 use std::sync::{Arc, RwLock};
 
-use walferry_protocol::Lsn;
-
 pub use chunk::Chunk;
 pub use message::Head;
 pub use options::{FormatVersion, Request};
@@ -364,22 +362,4 @@ fn not_a_number(shape: &Shape, place: usize) -> Failure {
         relation.definition.columns[place].name
     ))
     .hint("nothing of this transaction was acknowledged; install wal2json 2.6 or later and start again, or read a slot of --plugin pgoutput")
-}
-
-/// Numbers the changes of a transaction that are of one WAL record.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct RecordIndex {
-    last: Option<(Lsn, u32)>,
-}
-
-impl RecordIndex {
-    /// The index of the next change.
-    pub fn next(&mut self, lsn: Lsn) -> u32 {
-        let index = match self.last {
-            Some((last, index)) if last == lsn => index + 1,
-            _ => 0,
-        };
-        self.last = Some((lsn, index));
-        index
-    }
 }

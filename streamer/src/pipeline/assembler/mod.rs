@@ -50,6 +50,26 @@ pub enum Output {
     Wal2json(Box<Wal2json>),
 }
 
+/// Counts the changes that came out of one WAL record, for plugins that do not
+/// tell it themselves.
+#[derive(Clone, Copy, Debug, Default)]
+struct RecordIndex {
+    lsn: Lsn,
+    next: u32,
+}
+
+impl RecordIndex {
+    /// The index of the next `count` changes at `lsn`.
+    fn next(&mut self, lsn: Lsn, count: u32) -> u32 {
+        if self.lsn != lsn {
+            *self = RecordIndex { lsn, next: 0 };
+        }
+        let index = self.next;
+        self.next = self.next.wrapping_add(count);
+        index
+    }
+}
+
 /// Why the assembler ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum End {

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use bytes::{Bytes, BytesMut};
 use walferry_protocol::{self as protocol, Lsn, Origin, Prepared};
 
-use super::{Course, Step, Stop};
+use super::{Course, RecordIndex, Step, Stop};
 use crate::datum::Malformed;
 use crate::decode::native::transaction;
 use crate::decode::pgoutput::definitions::{Definitions, UNWANTED};
@@ -50,24 +50,6 @@ pub struct Boundaries {
     block: Option<u32>,
     streamed: HashMap<u32, StreamedState>,
     gathered: BytesMut,
-}
-
-/// Counts the changes that came out of one WAL record.
-#[derive(Clone, Copy, Debug, Default)]
-struct RecordIndex {
-    lsn: Lsn,
-    next: u32,
-}
-
-impl RecordIndex {
-    fn next(&mut self, lsn: Lsn, count: u32) -> u32 {
-        if self.lsn != lsn {
-            *self = RecordIndex { lsn, next: 0 };
-        }
-        let index = self.next;
-        self.next = self.next.wrapping_add(count);
-        index
-    }
 }
 
 /// A transaction between its Begin and its end.

@@ -7,11 +7,11 @@ use std::sync::Arc;
 use bytes::Bytes;
 use walferry_protocol::{Lsn, Origin};
 
-use super::{Course, Step, Stop};
+use super::{Course, RecordIndex, Step, Stop};
 use crate::datum::Malformed;
 use crate::decode::wal2json::message::Kind;
 use crate::decode::wal2json::record::{Action, Record};
-use crate::decode::wal2json::{Chunk, FormatVersion, Head, RecordIndex, Wal2json, time};
+use crate::decode::wal2json::{Chunk, FormatVersion, Head, Wal2json, time};
 use crate::event;
 use crate::transaction::Dialect;
 
@@ -90,7 +90,7 @@ impl Boundaries {
                 Err(out_of_place("a transaction begins inside another one"))
             }
             (What::Change { action, lsn, rest }, Some(open)) => {
-                let index = open.index.next(lsn);
+                let index = open.index.next(lsn, 1);
                 if open.skipped {
                     return Ok(());
                 }
