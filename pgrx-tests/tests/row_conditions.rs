@@ -373,3 +373,80 @@ fn a_condition_that_can_not_be_used_stops_the_run_and_loses_nothing() {
         log(&exit)
     );
 }
+
+#[test]
+fn a_filter_means_the_same_with_every_plugin() {
+    let server = Server::start_default();
+    server.sql(
+        "CREATE TABLE public.\"ORDERS\" (id int PRIMARY KEY, o_orderkey int, price numeric, at timestamptz,
+           product text, service char(4), note text);
+         ALTER TABLE public.\"ORDERS\" REPLICA IDENTITY FULL;
+         ALTER TABLE public.\"ORDERS\" ALTER note SET STORAGE EXTERNAL;
+         CREATE PUBLICATION ferry FOR ALL TABLES",
+    );
+    let plugins = ["walferry", "wal2json", "pgoutput"];
+    for plugin in plugins {
+        server.create_slot(plugin, plugin);
+    }
+    server.sql(
+        "INSERT INTO public.\"ORDERS\" VALUES
+           (1, 4999, 10, '2026-11-21 10:00+00', 'a', 'b', repeat('n', 9000)),
+           (2, 5000, 123456789012345678901234567890.5, 'infinity', 'c', 'd', NULL),
+           (3, 1, 0.1, '0044-03-15 10:00+00 BC', 'e', 'f', 'g'),
+           (4, NULL, 1e20, NULL, NULL, NULL, NULL);
+         UPDATE public.\"ORDERS\" SET o_orderkey = 1 WHERE id = 2;
+         UPDATE public.\"ORDERS\" SET price = 11.50 WHERE id = 1;
+         UPDATE public.\"ORDERS\" SET product = 'z' WHERE id = 1;
+         UPDATE public.\"ORDERS\" SET service = 'x', price = 3 WHERE id = 1;
+         UPDATE public.\"ORDERS\" SET at = at - interval '3000 years' WHERE id = 3;
+         UPDATE public.\"ORDERS\" SET o_orderkey = 7000 WHERE id = 2;
+         DELETE FROM public.\"ORDERS\" WHERE id = 1;
+         DELETE FROM public.\"ORDERS\" WHERE id = 4",
+    );
+    let filter = write(
+        &server,
+        "filter.yaml",
+        "allow:
+  schema: public
+  allow:
+    ORDERS:
+      allow: [product, service]
+      conditions: \"o_orderkey < 5000 AND price > 0.1 AND at >= '0044-01-01 BC' AND length(note) IS DISTINCT FROM 1\"
+      allow-update-any: [product, service]
+",
+    );
+    let mut told_by = Vec::new();
+    for plugin in plugins {
+        let end = server.flushed_lsn().to_string();
+        let publication: &[&str] = match plugin {
+            "pgoutput" => &["--publication", "ferry"],
+            _ => &[],
+        };
+        let exit = Streamer::run(&server.url(), plugin)
+            .args(["--sink", "stdout", "--until-lsn", &end, "--plugin", plugin])
+            .args(publication.iter().copied())
+            .arg("--filter")
+            .arg(&filter)
+            .run(SECONDS)
+            .expect_code(0);
+        let events: Vec<String> = exit
+            .stdout
+            .iter()
+            .map(|line| {
+                let event: Value = serde_json::from_str(line).expect("JSON");
+                let source = &event["source"];
+                format!(
+                    "{} {} {} {}",
+                    event["op"], event["before"], event["after"], source["lsn"]
+                )
+            })
+            .collect();
+        told_by.push((plugin, events));
+    }
+    let (_, native) = &told_by[0];
+    let ops: Vec<&str> = native.iter().map(|event| &event[1..2]).collect();
+    assert_eq!(ops, ["c", "c", "u", "u", "d", "d"], "{native:#?}");
+    for (plugin, events) in &told_by[1..] {
+        assert_eq!(events, native, "{plugin} (left) and the native plugin");
+    }
+}

@@ -370,6 +370,16 @@ impl RunArguments {
             .map(|(name, value)| format!("{name}={value}"))
             .collect();
         self.plugin_option.extend(of_files);
+        if self
+            .plugin_option
+            .iter()
+            .any(|option| option.starts_with("columns="))
+        {
+            // The option takes the place of the filter's columns.
+            for rule in &mut self.rules.tables {
+                rule.columns = None;
+            }
+        }
         self.configured.sink = job.sink;
         self.state_dir = self.state_dir.take().or(job.state_dir);
         self.flush_interval = self.flush_interval.or(job.flush_interval);
