@@ -55,7 +55,7 @@ async fn data(reader: &mut ReplicationReader) -> String {
             ServerMessage::XLogData { data, .. } => {
                 return String::from_utf8(data.to_vec()).unwrap();
             }
-            ServerMessage::Keepalive { .. } => {}
+            ServerMessage::Keepalive { .. } | ServerMessage::NewStart => {}
         }
     }
 }

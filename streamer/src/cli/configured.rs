@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::SourceArguments;
+use crate::config::connection::LogReader;
 use crate::config::extractor::Heartbeat;
 use crate::config::{self, Configuration, Files, Overridden, Report};
 use crate::error::Result;
@@ -70,6 +71,14 @@ impl Configured {
                 Some(hint) => tracing::warn!("{problem}; {hint}"),
                 None => tracing::warn!("{problem}"),
             }
+        }
+        let realtime = self.configuration.extractor.realtime.as_ref();
+        if realtime.is_some_and(|realtime| realtime.fetch_size_rows.is_some())
+            && self.configuration.connection.log_reader != Some(LogReader::Sql)
+        {
+            tracing::warn!(
+                "fetch-size-rows is for log-reader-type: SQL; the replication protocol sends changes as they come"
+            );
         }
         for section in self.configuration.unused_sections() {
             tracing::warn!("the section {section} is not used in mode realtime");

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use walferry_protocol::{Lsn, SUPPORTED_VERSIONS};
 
+use crate::config::connection::LogReader;
 use crate::encode::ValueForms;
 use crate::error::Result;
 use crate::filter::Rules;
@@ -20,6 +21,12 @@ use crate::source::table_filter::TableFilter;
 pub struct RunOptions {
     /// Where the source is and who we are there.
     pub conninfo: Conninfo,
+    /// Over the replication protocol or by polling.
+    pub reader: LogReader,
+    /// The pause of a polling reader that has read everything.
+    pub poll_interval: Duration,
+    /// Rows of one poll; it ends with the transaction that makes it as many.
+    pub poll_rows: Option<u32>,
     /// Which slot to read, and what to do when it is missing or in use.
     pub slot: SlotRequest,
     /// The publication that plugin pgoutput reads; `None`: one named walferry.

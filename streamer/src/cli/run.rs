@@ -10,6 +10,7 @@ use super::SourceArguments;
 use super::configured::{ConfigurationFiles, Configured};
 use super::options::{OWN_PLUGIN_OPTIONS, Retries, RunOptions};
 use crate::config::Overridden;
+use crate::config::connection::LogReader;
 use crate::encode::{ByteaForm, Int8Form, JsonForm, NumericForm, ValueForms};
 use crate::error::{Failure, Result};
 use crate::filter::{self, Rules};
@@ -21,6 +22,7 @@ use crate::source::table_filter::TableFilter;
 // What neither flags nor files say.
 const MEMORY_LIMIT: u64 = 128 << 20;
 const STATUS_INTERVAL: Duration = Duration::from_secs(10);
+const POLL_INTERVAL: Duration = Duration::from_secs(1);
 const FLUSH_INTERVAL: Duration = Duration::from_millis(100);
 
 #[derive(Debug, Args)]
@@ -67,6 +69,18 @@ pub struct RunArguments {
     /// What plugin pgoutput reads; made with --create-slot if it is missing [default: walferry]
     #[arg(long, value_name = "NAME", help_heading = "Source")]
     publication: Option<String>,
+
+    /// How changes are read: over the replication protocol, or by polling with SQL where the server refuses that [default: stream]
+    #[arg(long, value_enum, help_heading = "Source")]
+    reader: Option<ReaderKind>,
+
+    /// The pause between two polls of --reader sql [default: 1s]
+    #[arg(long, value_name = "TIME", value_parser = duration, help_heading = "Source")]
+    poll_interval: Option<Duration>,
+
+    /// The rows after which a poll of --reader sql ends, with a whole transaction
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=2_147_483_647), help_heading = "Source")]
+    poll_rows: Option<u32>,
 
     /// What to deliver; this version delivers changes only [default: realtime]
     #[arg(long, value_enum, help_heading = "Source")]
@@ -180,6 +194,14 @@ pub struct RunArguments {
     #[arg(skip)]
     rules: Rules,
 
+    /// The files' log-reader-type
+    #[arg(skip)]
+    configured_reader: Option<LogReader>,
+
+    /// The files' fetch-size-rows
+    #[arg(skip)]
+    configured_rows: Option<u32>,
+
     /// Slots of the configuration files that are read beside the first
     #[arg(skip)]
     further_slots: Vec<(String, Option<Plugin>)>,
@@ -207,6 +229,14 @@ pub enum Mode {
     Realtime,
     Snapshot,
     DeltaSnapshot,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum ReaderKind {
+    /// START_REPLICATION
+    Stream,
+    /// pg_logical_slot_peek_binary_changes and pg_replication_slot_advance
+    Sql,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -310,6 +340,13 @@ impl RunArguments {
                 })
                 .collect();
         }
+        self.configured_reader = configuration.connection.log_reader;
+        self.configured_rows = configuration
+            .extractor
+            .realtime
+            .as_ref()
+            .and_then(|realtime| realtime.fetch_size_rows)
+            .map(|rows| rows.get().min(i32::MAX as u32));
         // A slot that was typed has a plugin of its own.
         let plugin = match self.slot {
             None => configuration.plugin(),
@@ -433,6 +470,27 @@ impl RunArguments {
             },
             self.configured.heartbeat.take(),
         )?;
+        let reader = match self.reader {
+            Some(ReaderKind::Stream) => LogReader::Stream,
+            Some(ReaderKind::Sql) => LogReader::Sql,
+            None => self.configured_reader.unwrap_or(LogReader::Stream),
+        };
+        if reader == LogReader::Stream {
+            for (flag, given) in [
+                ("--poll-interval", self.poll_interval.is_some()),
+                ("--poll-rows", self.poll_rows.is_some()),
+            ] {
+                if given {
+                    return Err(Failure::usage(format!("{flag} needs --reader sql"))
+                        .hint("the replication protocol sends changes as they are made"));
+                }
+            }
+        } else if self.two_phase {
+            return Err(Failure::usage(
+                "--two-phase needs the replication protocol: prepared transactions can't be polled",
+            )
+            .hint("leave it out: they come at COMMIT PREPARED"));
+        }
         let slot = SlotRequest {
             name: self.slot.clone(),
             plugin: self.plugin.and_then(Plugin::chosen),
@@ -450,6 +508,11 @@ impl RunArguments {
             },
             further_plugin_options: self.further_plugin_options()?,
             pushed_columns: self.pushed_columns,
+            reader,
+            poll_interval: self.poll_interval.unwrap_or(POLL_INTERVAL),
+            poll_rows: self
+                .poll_rows
+                .or(self.configured_rows.filter(|_| reader == LogReader::Sql)),
             further_slots: self
                 .further_slots
                 .iter()
@@ -464,7 +527,8 @@ impl RunArguments {
             state_dir: self.state_dir,
             until_lsn: self.until_lsn,
             accept_missing_identity: self.missing_identity == Some(MissingIdentity::Accept),
-            streaming: self.streaming != Some(Switch::Off),
+            // A peek would give transactions in progress again each time.
+            streaming: reader == LogReader::Stream && self.streaming != Some(Switch::Off),
             values: ValueForms {
                 int8: match self.int8.unwrap_or(NumberForm::Number) {
                     NumberForm::Number => Int8Form::Number,

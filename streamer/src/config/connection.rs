@@ -171,14 +171,6 @@ impl RawConnection {
                 Some(&format!("write {} or more", connection.needed())),
             );
         }
-        if let (Some(LogReader::Sql), Some(value)) = (connection.log_reader, &self.log_reader_type)
-        {
-            reader.later(
-                value.at,
-                "log-reader-type: polling with SQL comes in a later version",
-                Some("write log-reader-type: STREAM, or leave it out"),
-            );
-        }
         connection
     }
 

@@ -421,22 +421,12 @@ impl RawRealtime {
                 .and_then(|heartbeat| heartbeat.validate(reader)),
             start_lsn: reader.optional("start-lsn", start),
         };
-        for (key, value) in [
-            ("fetch-size-rows", &self.fetch_size_rows),
-            (
-                "fetch-duration-per-extractor-slot-s",
-                &self.fetch_duration_per_extractor_slot_s,
-            ),
-        ] {
-            if let Some(value) = value {
-                reader.warning(
-                    value.at,
-                    format!(
-                        "{key} is for the SQL log reader; the STREAM one takes changes as they come"
-                    ),
-                    None,
-                );
-            }
+        if let Some(value) = &self.fetch_duration_per_extractor_slot_s {
+            reader.warning(
+                value.at,
+                "fetch-duration-per-extractor-slot-s has no effect: each slot has a reader of its own, which stays with it",
+                None,
+            );
         }
         if let (Some(_), Some(value)) = (realtime.start_lsn, start) {
             reader.later(

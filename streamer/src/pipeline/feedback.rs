@@ -10,7 +10,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 use crate::error::Result;
 use crate::failpoint;
 use crate::ledger::Ledger;
-use crate::source::replication::ReplicationWriter;
+use crate::source::changes::ChangeWriter;
 
 /// The shortest time between two updates that a moved flush LSN causes.
 const GAP: Duration = Duration::from_millis(20);
@@ -44,11 +44,11 @@ pub fn status_interval(asked: Duration, wal_sender_timeout: Option<Duration>) ->
 
 /// Runs until asked to finish; gives the writer back.
 pub async fn run(
-    mut writer: ReplicationWriter,
+    mut writer: ChangeWriter,
     ledger: Arc<Ledger>,
     rhythm: Rhythm,
     mut asks: mpsc::Receiver<Ask>,
-) -> Result<ReplicationWriter> {
+) -> Result<ChangeWriter> {
     let mut moved = ledger.watch();
     let mut tick = interval(rhythm.interval);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);

@@ -10,7 +10,8 @@ use super::assembler::Received;
 use super::feedback::Ask;
 use crate::error::{Failure, Result};
 use crate::progress::Progress;
-use crate::source::replication::{ReplicationReader, ServerMessage};
+use crate::source::changes::ChangeReader;
+use crate::source::replication::ServerMessage;
 
 /// A batch is handed on once it holds this much.
 const BATCH_BYTES: usize = 128 << 10;
@@ -20,7 +21,7 @@ const BATCH_MESSAGES: usize = 1024;
 /// a reason when it is the server or the network; `Ok` when the assembler no
 /// longer takes anything.
 pub async fn run(
-    reader: &mut ReplicationReader,
+    reader: &mut ChangeReader,
     batches: mpsc::Sender<Vec<Received>>,
     asks: &mpsc::Sender<Ask>,
     progress: &Arc<Progress>,
@@ -50,6 +51,7 @@ pub async fn run(
                     bytes += data.len();
                     batch.push(Received::Frame { start, bytes: data });
                 }
+                ServerMessage::NewStart => batch.push(Received::NewStart),
                 ServerMessage::Keepalive {
                     wal_end,
                     reply_requested,
@@ -81,7 +83,7 @@ pub async fn run(
 }
 
 /// The next message if it needs no waiting.
-async fn at_hand(reader: &mut ReplicationReader) -> Result<Option<Option<ServerMessage>>> {
+async fn at_hand(reader: &mut ChangeReader) -> Result<Option<Option<ServerMessage>>> {
     tokio::select! {
         biased;
         message = reader.next() => message.map(Some),

@@ -20,7 +20,7 @@ use crate::error::{Failure, Result};
 use crate::filter::RowFilter;
 use crate::ledger::Ledger;
 use crate::progress::Progress;
-use crate::source::replication::{ReplicationReader, ReplicationWriter};
+use crate::source::changes::{ChangeReader, ChangeWriter};
 use crate::transaction::prepared::PreparedStore;
 use crate::transaction::spill_dir::SpillDir;
 use crate::transaction::streamed::Streamed;
@@ -61,8 +61,8 @@ pub async fn run(
     parts: &Parts,
     delivery: Delivery,
     output: Output,
-    mut reader: ReplicationReader,
-    writer: ReplicationWriter,
+    mut reader: ChangeReader,
+    writer: ChangeWriter,
     rhythm: Rhythm,
     mut stop: watch::Receiver<bool>,
 ) -> Result<(Delivery, Outcome)> {
@@ -110,8 +110,8 @@ pub async fn run(
 /// acknowledged along the way too; here nothing can fail that matters.
 async fn part(
     asks: mpsc::Sender<Ask>,
-    feedback: tokio::task::JoinHandle<Result<ReplicationWriter>>,
-    reader: &mut ReplicationReader,
+    feedback: tokio::task::JoinHandle<Result<ChangeWriter>>,
+    reader: &mut ChangeReader,
     server_is_gone: bool,
 ) {
     if server_is_gone {

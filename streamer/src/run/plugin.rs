@@ -4,13 +4,16 @@ use walferry_protocol::Lsn;
 
 use super::wal2json;
 use crate::cli::RunOptions;
+use crate::config::connection::LogReader;
 use crate::error::{Failure, Result};
 use crate::pipeline::assembler::{Output, pgoutput};
 use crate::source::catalog::Catalog;
+use crate::source::changes::{ChangeReader, ChangeWriter};
 use crate::source::connection::Connection;
 use crate::source::plugin::{self, Plugin};
+use crate::source::polling::{Polling, start_polling};
 use crate::source::publication;
-use crate::source::replication::{ReplicationReader, ReplicationWriter, start_replication};
+use crate::source::replication::try_start_replication;
 use crate::source::slot::{self, SlotInfo};
 use crate::source::table_filter::PrefixFilter;
 
@@ -137,7 +140,7 @@ pub async fn start(
     slot: &Slot<'_>,
     position: Lsn,
     options: &RunOptions,
-) -> Result<(ReplicationReader, ReplicationWriter, Output)> {
+) -> Result<(ChangeReader, ChangeWriter, Output)> {
     let server_version = connection.server_version();
     pin_settings(&mut connection, slot.plugin).await?;
     let (plugin_options, output) = match slot.plugin {
@@ -156,9 +159,42 @@ pub async fn start(
             return wal2json::start(connection, slot, position, options, prefixes).await;
         }
     };
-    let (reader, writer) =
-        start_replication(connection, &slot.info.name, position, &plugin_options).await?;
+    let (reader, writer) = try_start(connection, slot.info, position, plugin_options, options)
+        .await
+        .map_err(|(failure, _)| failure)?;
     Ok((reader, writer, output))
+}
+
+/// Begins to read, in the way that was asked for; gives the connection back
+/// when the server refused but still listens.
+pub async fn try_start(
+    connection: Connection,
+    slot: &SlotInfo,
+    position: Lsn,
+    plugin_options: Vec<(String, String)>,
+    options: &RunOptions,
+) -> Result<(ChangeReader, ChangeWriter), (Failure, Option<Box<Connection>>)> {
+    match options.reader {
+        LogReader::Stream => {
+            let (reader, writer) =
+                try_start_replication(connection, &slot.name, position, &plugin_options).await?;
+            Ok((
+                ChangeReader::Stream(Box::new(reader)),
+                ChangeWriter::Stream(writer),
+            ))
+        }
+        LogReader::Sql => {
+            let polling = Polling {
+                slot: slot.name.clone(),
+                options: plugin_options,
+                interval: options.poll_interval,
+                rows: options.poll_rows,
+                confirmed: slot.confirmed_flush_lsn.unwrap_or_default(),
+            };
+            let (reader, writer) = start_polling(connection, polling).await?;
+            Ok((ChangeReader::Poll(reader), ChangeWriter::Poll(writer)))
+        }
+    }
 }
 
 /// The protocol's version is the newest of the server's that is read here:

@@ -6,13 +6,15 @@ use walferry_protocol::Lsn;
 
 use super::plugin;
 use crate::cli::RunOptions;
-use crate::error::Result;
+use crate::config::connection::LogReader;
+use crate::error::{Failure, Result};
 use crate::filter::{Knowledge, examine};
 use crate::pipeline::assembler::Output;
+use crate::source::changes::{ChangeReader, ChangeWriter};
 use crate::source::connection::{Connection, Replication};
 use crate::source::identity::{judge, tables_without_usable_identity};
 use crate::source::plugin::Plugin;
-use crate::source::replication::{ReplicationReader, ReplicationWriter, identify_system};
+use crate::source::replication::identify_system;
 use crate::source::slot::{self, SlotInfo};
 use crate::state::admission::{Present, admit};
 use crate::state::{Identity, State};
@@ -35,7 +37,11 @@ impl Upstream {
     /// Connects and finds or makes the slot.
     /// `first`: not a reconnect, so the tables are looked at too.
     pub async fn connect(options: &RunOptions, first: bool) -> Result<Self> {
-        let mut connection = Connection::connect(&options.conninfo, Replication::Database).await?;
+        let kind = match options.reader {
+            LogReader::Stream => Replication::Database,
+            LogReader::Sql => Replication::Off,
+        };
+        let mut connection = Connection::connect(&options.conninfo, kind).await?;
         let system = identify_system(&mut connection).await?;
         let mut knowledge = Knowledge::default();
         if first {
@@ -46,7 +52,17 @@ impl Upstream {
         let plugin = plugin::choose(&mut connection, options, first).await?;
         plugin::prepare(&mut connection, plugin, options, first).await?;
         let slot = slot::ensure(&mut connection, &options.slot, plugin.name()).await?;
-        let wal_sender_timeout = wal_sender_timeout(&mut connection).await?;
+        if options.reader == LogReader::Sql && (options.slot.two_phase || slot.info.two_phase) {
+            return Err(Failure::definite(format!(
+                "slot \"{}\" gives prepared transactions at their PREPARE, which can't be polled",
+                slot.info.name
+            ))
+            .hint("read it over the replication protocol (--reader stream), or make a slot without --two-phase"));
+        }
+        let wal_sender_timeout = match options.reader {
+            LogReader::Stream => wal_sender_timeout(&mut connection).await?,
+            LogReader::Sql => None,
+        };
         Ok(Upstream {
             connection,
             identity: Identity {
@@ -93,6 +109,15 @@ impl Upstream {
         if self.identity.timeline <= 1 {
             return Ok(None);
         }
+        if self.connection.replication() == Replication::Off {
+            // A file that few roles may read; without it no switch is proved.
+            let sql = format!(
+                "SELECT 'x', pg_catalog.pg_read_file('pg_wal/{:08X}.history')",
+                self.identity.timeline
+            );
+            let rows = self.connection.simple_query(&sql).await.unwrap_or_default();
+            return Ok(rows.first().and_then(|row| row.at(1)).map(str::to_owned));
+        }
         let command = format!("TIMELINE_HISTORY {}", self.identity.timeline);
         let rows = self.connection.simple_query(&command).await?;
         Ok(rows.first().and_then(|row| row.at(1)).map(str::to_owned))
@@ -109,7 +134,7 @@ impl Upstream {
         self,
         position: Lsn,
         options: &RunOptions,
-    ) -> Result<(ReplicationReader, ReplicationWriter, Output)> {
+    ) -> Result<(ChangeReader, ChangeWriter, Output)> {
         let slot = plugin::Slot {
             plugin: self.plugin,
             info: &self.slot,

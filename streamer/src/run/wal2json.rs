@@ -4,14 +4,14 @@ use std::sync::Arc;
 
 use walferry_protocol::Lsn;
 
-use super::plugin::Slot;
+use super::plugin::{Slot, try_start};
 use crate::cli::RunOptions;
 use crate::decode::wal2json::{Filters, FormatVersion, Request, ServerEncoding, Wal2json};
 use crate::error::{Failure, Result};
 use crate::pipeline::assembler::Output;
 use crate::source::catalog::Catalog;
+use crate::source::changes::{ChangeReader, ChangeWriter};
 use crate::source::connection::Connection;
-use crate::source::replication::{ReplicationReader, ReplicationWriter, try_start_replication};
 use crate::source::table_filter::PrefixFilter;
 
 /// Starts, without the options that this version of wal2json refuses where
@@ -22,7 +22,7 @@ pub async fn start(
     position: Lsn,
     options: &RunOptions,
     prefixes: PrefixFilter,
-) -> Result<(ReplicationReader, ReplicationWriter, Output)> {
+) -> Result<(ChangeReader, ChangeWriter, Output)> {
     if options.slot.two_phase {
         return Err(Failure::usage(
             "wal2json does not send prepared transactions at their PREPARE",
@@ -38,8 +38,14 @@ pub async fn start(
         );
     }
     loop {
-        let started =
-            try_start_replication(connection, &slot.info.name, position, request.options()).await;
+        let started = try_start(
+            connection,
+            slot.info,
+            position,
+            request.options().to_vec(),
+            options,
+        )
+        .await;
         let (failure, left) = match started {
             Ok((reader, writer)) => {
                 let wal2json = Wal2json::new(

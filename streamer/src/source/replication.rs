@@ -8,8 +8,8 @@ use bytes::{Buf, BufMut, Bytes, BytesMut};
 use walferry_protocol::Lsn;
 
 use super::connection::{
-    Connection, MessageReader, Residue, WriteHalf, closed, lost, malformed, quote_identifier,
-    quote_replication_literal,
+    Connection, MessageReader, Replication, Residue, WriteHalf, closed, lost, malformed,
+    quote_identifier, quote_replication_literal,
 };
 use super::report::{self, Doing};
 use super::slot;
@@ -29,9 +29,23 @@ pub struct SystemIdentity {
     pub database: String,
 }
 
-/// Asks a [`super::connection::Replication::Database`] connection who it leads to.
+/// What IDENTIFY_SYSTEM tells, for an ordinary backend. A standby knows its
+/// timeline only from its control file, as of its last restartpoint.
+const IDENTIFY_BY_SQL: &str = "\
+    SELECT (SELECT system_identifier FROM pg_catalog.pg_control_system()) AS systemid, \
+    CASE WHEN pg_catalog.pg_is_in_recovery() THEN (SELECT timeline_id FROM pg_catalog.pg_control_checkpoint()) \
+    ELSE ('x' || pg_catalog.substr(pg_catalog.pg_walfile_name(pg_catalog.pg_current_wal_lsn()), 1, 8))::bit(32)::int END AS timeline, \
+    CASE WHEN pg_catalog.pg_is_in_recovery() THEN pg_catalog.pg_last_wal_replay_lsn() \
+    ELSE pg_catalog.pg_current_wal_flush_lsn() END AS xlogpos, \
+    pg_catalog.current_database() AS dbname";
+
+/// Asks who a connection leads to.
 pub async fn identify_system(connection: &mut Connection) -> Result<SystemIdentity> {
-    let rows = connection.simple_query("IDENTIFY_SYSTEM").await?;
+    let command = match connection.replication() {
+        Replication::Database => "IDENTIFY_SYSTEM",
+        Replication::Off => IDENTIFY_BY_SQL,
+    };
+    let rows = connection.simple_query(command).await?;
     let row = rows.first().ok_or_else(|| malformed("IDENTIFY_SYSTEM"))?;
     let field = |name| {
         row.get(name)
@@ -60,6 +74,9 @@ pub enum ServerMessage {
         server_time_us: i64,
         data: Bytes,
     },
+    /// The output plugin starts anew, as at the beginning of a stream: of a
+    /// slot that is polled each answer is one of its own.
+    NewStart,
     /// Primary keepalive.
     Keepalive {
         /// How far the server has read: every commit that ends before was sent.

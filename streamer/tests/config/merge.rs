@@ -208,7 +208,6 @@ fn what_this_version_can_not_run_stops_the_run() {
             "section delta-snapshot",
         ),
         ("mode: full\n", "mode full"),
-        ("connection: {log-reader-type: SQL}\n", "polling with SQL"),
         (
             "extractor: {realtime: {start-position: {start-lsn: 0/1}}}\n",
             "start-lsn",

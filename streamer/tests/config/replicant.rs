@@ -93,15 +93,10 @@ fn a_piece_of_a_file_is_known_by_its_keys() {
 }
 
 #[test]
-fn the_sql_log_reader_is_understood_and_comes_later() {
+fn the_sql_log_reader_is_understood() {
     let (configuration, report) = understood(Kind::Connection, "log-reader-type: SQL\n");
     assert_eq!(configuration.connection.log_reader, Some(LogReader::Sql));
-    assert_eq!(
-        messages(&report.later),
-        [
-            "f.yaml:1:18: log-reader-type: polling with SQL comes in a later version | write log-reader-type: STREAM, or leave it out"
-        ]
-    );
+    assert!(report.later.is_empty());
 }
 
 #[test]

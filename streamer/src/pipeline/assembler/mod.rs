@@ -39,6 +39,8 @@ pub enum Received {
         start: Lsn,
         bytes: Bytes,
     },
+    /// The output plugin starts anew, after whole transactions.
+    NewStart,
     /// The server has sent everything before `wal_end`.
     Keepalive { wal_end: Lsn, reply_requested: bool },
 }
@@ -124,6 +126,14 @@ impl Boundaries {
         }
     }
 
+    /// The plugin knows nothing any more of what it told. Frames number their
+    /// definitions; the others name relations by what stays the same.
+    fn start_anew(&mut self) {
+        if let Boundaries::Native(native) = self {
+            *native = native::Boundaries::default();
+        }
+    }
+
     /// Whether a transaction has begun that goes on with the next message.
     fn is_inside_transaction(&self) -> bool {
         match self {
@@ -183,6 +193,10 @@ impl Assembler {
             Received::Frame { start, bytes } => {
                 crate::failpoint::reached("after-receive");
                 self.boundaries.message(&mut self.course, start, &bytes)
+            }
+            Received::NewStart => {
+                self.boundaries.start_anew();
+                Ok(())
             }
             Received::Keepalive {
                 wal_end,

@@ -46,6 +46,7 @@ pub struct Connection {
     writer: WriteHalf,
     conninfo: Arc<Conninfo>,
     host: Host,
+    replication: Replication,
     parameters: HashMap<String, String>,
     cancel: CancelToken,
     /// A command was sent and its ReadyForQuery has not come. Still set when
@@ -263,6 +264,7 @@ impl Connection {
             writer,
             conninfo: Arc::clone(conninfo),
             host: host.clone(),
+            replication,
             parameters: HashMap::new(),
             cancel: CancelToken::new(peer.clone(), secured.clone(), 0, 0),
             busy: true,
@@ -406,14 +408,73 @@ impl Connection {
         failure.map_or(Ok(rows), Err)
     }
 
+    /// Sends one statement whose rows are to come one by one, all columns in
+    /// binary: [`Connection::next_row`] until it gives `None` or an error.
+    pub(in crate::source) async fn begin_rows(&mut self, sql: &str) -> Result<()> {
+        tracing::debug!("to the source: {sql}");
+        self.send(|out| {
+            frontend::parse("", sql, [], out)?;
+            frontend::bind(
+                "",
+                "",
+                [],
+                std::iter::empty::<()>(),
+                |(), _| Ok(postgres_protocol::IsNull::Yes),
+                [1],
+                out,
+            )
+            .map_err(|_| std::io::Error::other("no parameters"))?;
+            frontend::execute("", 0, out)?;
+            frontend::sync(out);
+            Ok(())
+        })
+        .await
+    }
+
+    /// The body of the next DataRow. May be cancelled at any time without
+    /// losing one.
+    pub(in crate::source) async fn next_row(&mut self, doing: &Doing<'_>) -> Result<Option<Bytes>> {
+        loop {
+            let message = self.expect_message().await?;
+            match message.tag {
+                b'D' => return Ok(Some(message.body)),
+                b'Z' => {
+                    self.busy = false;
+                    return Ok(None);
+                }
+                b'E' => {
+                    let failure = report::failure(&message.body, doing);
+                    while self.expect_message().await?.tag != b'Z' {}
+                    self.busy = false;
+                    return Err(failure);
+                }
+                // ParseComplete, BindComplete, CommandComplete.
+                b'1' | b'2' | b'C' | b'I' => {}
+                other => {
+                    return Err(malformed(&format!(
+                        "answer to a query (message {:?})",
+                        char::from(other)
+                    )));
+                }
+            }
+        }
+    }
+
     async fn send_query(&mut self, sql: &str) -> Result<()> {
+        self.send(|out| frontend::query(sql, out)).await
+    }
+
+    async fn send(
+        &mut self,
+        build: impl FnOnce(&mut BytesMut) -> std::io::Result<()>,
+    ) -> Result<()> {
         if std::mem::replace(&mut self.busy, true) {
             return Err(Failure::transient(
                 "the connection is still busy with a command whose caller went away",
             ));
         }
         let mut out = BytesMut::new();
-        frontend::query(sql, &mut out)
+        build(&mut out)
             .map_err(|_| Failure::usage("a command for the server holds a zero byte"))?;
         // A write that fails is not the last word: a server that ended the
         // connection has said why, and that is still to be read.
@@ -479,6 +540,8 @@ impl Connection {
             writer,
             conninfo: residue.conninfo,
             host: residue.host,
+            // Only a walsender copies both ways.
+            replication: Replication::Database,
             parameters: residue.parameters,
             cancel: residue.cancel,
             busy: true,
@@ -504,6 +567,11 @@ impl Connection {
     /// A setting the server reports (ParameterStatus), e.g. `server_encoding`.
     pub fn parameter(&self, name: &str) -> Option<&str> {
         self.parameters.get(name).map(String::as_str)
+    }
+
+    /// Whether the server process is a walsender.
+    pub fn replication(&self) -> Replication {
+        self.replication
     }
 
     pub fn conninfo(&self) -> &Conninfo {

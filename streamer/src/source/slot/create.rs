@@ -15,7 +15,9 @@ use tokio::time::{Instant, MissedTickBehavior, interval_at};
 
 use super::cure;
 use crate::error::{Failure, Result};
-use crate::source::connection::{CancelOnDrop, Connection, Replication, quote_identifier};
+use crate::source::connection::{
+    CancelOnDrop, Connection, Replication, quote_identifier, quote_literal,
+};
 use crate::source::conninfo::Conninfo;
 use crate::source::report::Doing;
 
@@ -42,6 +44,19 @@ pub struct NewSlot {
 }
 
 impl NewSlot {
+    /// [`NewSlot::command`] by SQL, for an ordinary backend.
+    fn statement(&self, version: u32) -> String {
+        let mut further = format!("{}, {}", self.temporary, self.two_phase);
+        if version >= 170_000 {
+            further.push_str(&format!(", {}", self.failover));
+        }
+        format!(
+            "SELECT pg_catalog.pg_create_logical_replication_slot({}, {}, {further})",
+            quote_literal(&self.name),
+            quote_literal(&self.plugin)
+        )
+    }
+
     /// CREATE_REPLICATION_SLOT in the grammar of the server's version: options
     /// in parentheses since 15, words before.
     pub(in crate::source) fn command(&self, version: u32) -> String {
@@ -69,7 +84,7 @@ impl NewSlot {
     }
 }
 
-/// Makes a slot on a [`Replication::Database`] connection, however long open
+/// Makes a slot, on a connection of either kind, however long open
 /// transactions hold it up, naming them in the log. When the future is dropped
 /// the server is told to give up.
 ///
@@ -111,7 +126,10 @@ async fn create_once(
     watch: &mut Watch,
 ) -> Result<()> {
     let guard = CancelOnDrop::new(connection.cancel_token());
-    let command = slot.command(version);
+    let command = match connection.replication() {
+        Replication::Database => slot.command(version),
+        Replication::Off => slot.statement(version),
+    };
     let doing = Doing::CreatingSlot {
         slot: &slot.name,
         plugin: &slot.plugin,

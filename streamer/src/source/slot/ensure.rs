@@ -41,8 +41,7 @@ pub struct Ensured {
     pub created: bool,
 }
 
-/// Finds or makes the slot of `plugin` on a [`crate::source::connection::Replication::Database`]
-/// connection, and waits while another process still reads it: after a crash
+/// Finds or makes the slot of `plugin`, and waits while another process still reads it: after a crash
 /// or a cut the server needs `wal_sender_timeout` to notice that we are gone.
 ///
 /// # Errors
