@@ -210,7 +210,7 @@ fn the_views_of_the_preflight_queries_are_written_from_them() {
     );
 }
 
-/// Guards LESSON 33: slots that are as they should be with failover in play.
+/// Slots that are as they should be with failover in play.
 #[test]
 fn failover_slots_are_told_only_where_something_is_wrong() {
     let told = |server: &Server| {

@@ -11,7 +11,7 @@ use std::process::Stdio;
 use verdicts::{as_role, check, mend};
 use walferry_tests::{Server, ServerTree, Shutdown, wait_until};
 
-/// Guards LESSON 33: a check that cries wolf is ignored.
+/// A check that cries wolf is ignored.
 #[test]
 fn a_healthy_server_and_a_role_with_no_more_than_it_needs_pass_in_every_line() {
     let server = Server::start_default();
@@ -129,7 +129,7 @@ fn settings_that_stop_decoding_are_mended_by_what_is_printed() {
     assert_eq!(mended.not_passed(), [""; 0]);
 }
 
-/// Guards LESSON 27 (a role without the right to replicate) and 28.
+/// A role without the right to replicate; and no secret is shown.
 #[test]
 fn a_role_without_rights_gets_the_statements_that_give_them() {
     let server = Server::start_default();
@@ -194,7 +194,7 @@ fn a_host_that_may_not_connect_is_told_the_line_for_pg_hba() {
     assert!(note.contains("pg_hba.conf"), "{note}");
 }
 
-/// Guards LESSON 11 (a partition's own replica identity) and 10a.
+/// A partition has a replica identity of its own.
 #[test]
 fn tables_that_cannot_name_their_old_rows_are_told_apart_and_mended() {
     let server = Server::start_default();
@@ -265,7 +265,7 @@ fn tables_that_cannot_name_their_old_rows_are_told_apart_and_mended() {
     assert_eq!(mended.not_passed(), [""; 0], "{mended}");
 }
 
-/// Guards LESSON 11: partitions that a choice by name leaves out.
+/// Partitions that a choice by name leaves out.
 #[test]
 fn a_choice_of_tables_that_yields_nothing_or_half_is_said() {
     let server = Server::start_default();
@@ -415,7 +415,7 @@ fn slots_that_cannot_be_read_are_told_apart() {
     );
 }
 
-/// Guards LESSON 16: a slot that is lost is said to be, with the way on.
+/// A slot that is lost is said to be, with the way on.
 #[test]
 fn a_lost_slot_fails_with_the_command_that_drops_it() {
     let server = Server::builder()
@@ -439,7 +439,7 @@ fn a_lost_slot_fails_with_the_command_that_drops_it() {
     assert_eq!(slot.commands(), ["walferry slot drop ferry"]);
 }
 
-/// Guards LESSON 15: what holds a new slot up is named, with what ends it.
+/// What holds a new slot up is named, with what ends it.
 #[test]
 fn open_and_prepared_transactions_that_hold_a_new_slot_up_are_named_and_ended() {
     let server = Server::start_default();
@@ -599,7 +599,7 @@ fn a_standby_is_told_what_it_can_and_cannot() {
     }
 }
 
-/// Guards LESSON 27: on RDS the right is a role, and settings are a parameter group's.
+/// On RDS the right is a role, and settings are a parameter group's.
 #[test]
 fn on_rds_and_aurora_the_parameter_group_and_the_role_are_named() {
     let server = Server::builder()
@@ -704,7 +704,7 @@ fn cloud_sql_and_azure_are_told_by_what_only_they_have() {
     );
 }
 
-/// Guards LESSON 32: what carries queries but no replication is recognised,
+/// What carries queries but no replication is recognised,
 /// before anybody looks for the fault in the server.
 #[test]
 fn a_pooler_that_answers_queries_and_refuses_replication_is_recognised() {

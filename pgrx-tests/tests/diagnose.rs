@@ -41,7 +41,7 @@ fn signal(name: &str, pid: i32) {
     assert!(done.unwrap().success());
 }
 
-/// Guards LESSON 33: what cries wolf is ignored.
+/// What cries wolf is ignored.
 #[test]
 fn a_healthy_server_gives_no_finding() {
     let server = Server::start_default();
@@ -169,7 +169,6 @@ fn a_slot_that_nobody_reads_is_told_when_it_keeps_wal_or_grows_old() {
     assert_eq!(monitor.told(), [""; 0]);
 }
 
-/// Guards LESSON 14.
 #[test]
 fn the_transaction_that_holds_a_slot_is_named_wherever_it_runs() {
     let server = Server::start_default();
@@ -315,7 +314,6 @@ fn a_consumer_that_does_not_confirm_or_does_not_receive_is_told_apart_from_slow_
     drop(consumer);
 }
 
-/// Guards LESSON 17.
 #[test]
 fn a_consumer_that_is_cut_off_again_and_again_is_told_the_setting() {
     let server = Server::builder()
@@ -383,7 +381,6 @@ fn spilling_to_disk_is_cured_by_the_memory_that_is_suggested() {
     );
 }
 
-/// Guards LESSON 16.
 #[test]
 fn a_slot_close_to_invalidation_is_told_in_time_and_a_lost_one_for_what_it_is() {
     let server = Server::builder()

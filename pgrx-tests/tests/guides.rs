@@ -121,7 +121,7 @@ fn has_wal2json(server: &Server) -> bool {
         .is_ok()
 }
 
-/// Guards LESSON 27: least-privilege statements for a service where nobody is
+/// Least-privilege statements for a service where nobody is
 /// superuser.
 #[test]
 fn the_guide_for_rds_leads_to_a_stream_without_a_superuser() {

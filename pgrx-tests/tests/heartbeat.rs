@@ -30,8 +30,8 @@ fn said(streamer: &Streamer, text: &str) -> usize {
         .count()
 }
 
-/// Guards LESSON 12 (an idle database pins WAL) with the seed's table and
-/// exactly the rights that the seed grants.
+/// An idle database must not pin WAL: with Arcion's table and
+/// exactly the rights that its documentation grants.
 #[test]
 fn a_row_beats_in_an_idle_database_beside_a_busy_one_and_stays_out_of_the_sink() {
     let server = Server::start_default();
@@ -94,7 +94,7 @@ fn a_row_beats_in_an_idle_database_beside_a_busy_one_and_stays_out_of_the_sink()
     assert!(server.confirmed_flush(SLOT).unwrap().0 >= lsn);
 }
 
-/// Guards LESSON 13: only a transactional message moves what the slot requires.
+/// Only a transactional message moves what the slot requires.
 #[test]
 fn a_message_beats_where_no_table_may_exist() {
     let server = Server::start_default();

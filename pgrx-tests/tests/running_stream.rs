@@ -8,7 +8,7 @@ use walferry_tests::{Server, wait_within};
 
 const SLOT: &str = "ferry";
 
-/// Guards LESSON 11: a new partition's rows are not dropped in silence,
+/// A new partition's rows are not dropped in silence,
 /// whichever plugin reads them.
 #[test]
 fn a_partition_made_while_streaming_comes_through_in_every_plugin() {
@@ -55,7 +55,7 @@ fn a_partition_made_while_streaming_comes_through_in_every_plugin() {
     }
 }
 
-/// Guards LESSON 16: a slot that the server has given up is the end, said with
+/// A slot that the server has given up is the end, said with
 /// the way on, not an endless retry.
 #[test]
 fn a_slot_lost_between_two_runs_ends_the_run_with_the_way_on() {
