@@ -2,7 +2,7 @@
 #![forbid(unsafe_code)]
 
 use std::borrow::Cow;
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use walferry_protocol::{
@@ -13,11 +13,19 @@ use walferry_streamer::datum::{Layout, ScalarType, Type};
 use walferry_streamer::decode::RelationTable;
 use walferry_streamer::decode::native::decode_records;
 use walferry_streamer::decode::pgoutput::{Pgoutput, message::Message, records as kept};
+use walferry_streamer::decode::wal2json::message::Kind;
+use walferry_streamer::decode::wal2json::record::{Action, Record};
+use walferry_streamer::decode::wal2json::{
+    Chunk, Definitions, Filters, Head, Request, ServerEncoding, Wal2json, time,
+};
 use walferry_streamer::encode::debezium::{DebeziumJson, DebeziumOptions};
 use walferry_streamer::encode::{ByteaForm, Encode, Int8Form, JsonForm, NumericForm, ValueForms};
+use walferry_streamer::error::Result;
 use walferry_streamer::event::{Event, Transaction, Value};
 use walferry_streamer::pipeline::dispatch::Piece;
 use walferry_streamer::transaction::Dialect;
+use walferry_streamer::source::catalog::{Found, TypeDescription};
+use walferry_streamer::source::table_filter::TableFilter;
 
 /// The first byte chooses the type and how the server lays it out, the rest
 /// is the datum: its text, the same out of an array, and its JSON.
@@ -111,6 +119,111 @@ pub fn records(oids: &[u32], bytes: &[u8], streamed: bool, big_endian: bool) {
             &HashSet::new(),
             &mut |event: &Event<'_>| encoder.encode(event, &mut out),
         );
+        assert!(std::str::from_utf8(&out).is_ok());
+    }
+}
+
+/// A table that has columns of many types, or none at all.
+#[derive(Debug)]
+struct Tables;
+
+impl Definitions for Tables {
+    fn relation(&self, schema: &str, table: &str) -> Result<Option<Found>> {
+        if table != "t" {
+            return Ok(None);
+        }
+        let columns: Vec<Column> = ScalarType::all()
+            .flat_map(|scalar| [scalar.oid(), scalar.array_oid()])
+            .zip(1..)
+            .map(|(oid, attnum)| Column {
+                name: format!("c{attnum}"),
+                attnum,
+                encoding: Encoding::Text,
+                ..column(oid)
+            })
+            .collect();
+        Ok(Some(Found {
+            out_of_line: columns
+                .iter()
+                .map(|column| column.attnum % 2 == 0)
+                .collect(),
+            relation: Relation {
+                number: 0,
+                oid: 1,
+                schema: schema.into(),
+                name: table.into(),
+                kind: RelationKind::Table,
+                replica_identity: ReplicaIdentity::Full,
+                identity_usable: true,
+                root: None,
+                fingerprint: 0,
+                columns,
+            },
+        }))
+    }
+
+    fn types(&self, _oids: &[u32]) -> Result<HashMap<u32, TypeDescription>> {
+        Ok(HashMap::new())
+    }
+
+    fn origin_name(&self, _origin: u32) -> Result<Option<String>> {
+        Ok(None)
+    }
+}
+
+/// A message of wal2json. `choice`: the format-version, the encoding, and
+/// whether a transaction is open.
+pub fn wal2json(message: &[u8], choice: u8) {
+    let one = choice & 1 != 0;
+    let further = [(
+        "format-version".to_owned(),
+        if one { "1" } else { "2" }.to_owned(),
+    )];
+    let request = Request::new(&TableFilter::default(), &further).expect("options");
+    let encoding = ["UTF8", "LATIN1"][usize::from(choice >> 1 & 1)];
+    let encoding = ServerEncoding::from_name(encoding).expect("an encoding that is read");
+    let reader = Wal2json::new(&request, encoding, Filters::default(), Arc::new(Tables));
+    let message = &*encoding.to_utf8(message);
+    let (action, rest, transactional) = if one {
+        match Chunk::read(message, choice & 4 != 0) {
+            Ok(Chunk::Change { action, rest }) => (action, rest, true),
+            Ok(Chunk::Message { rest }) => (Action::Message, rest, false),
+            Ok(Chunk::Begin(begin)) => {
+                let _ = begin.timestamp.map(|text| time::read(text.bytes));
+                return;
+            }
+            _ => return,
+        }
+    } else {
+        match Head::read(message) {
+            Ok(Head {
+                kind: Kind::Change(action),
+                rest,
+                transactional,
+                ..
+            }) => (action, rest, transactional),
+            _ => return,
+        }
+    };
+    let mut records = Vec::new();
+    Record {
+        action,
+        lsn: Lsn(1),
+        index: 0,
+        message,
+        rest,
+    }
+    .push(&mut records);
+    let transaction = Transaction::of_message(Lsn(2));
+    for values in [ValueForms::default(), OTHER_FORMS] {
+        let encoder = DebeziumJson::new(&DebeziumOptions {
+            values,
+            ..Default::default()
+        });
+        let mut out = Vec::new();
+        let _ = reader.decode_records(&records, &transaction, transactional, &mut |event| {
+            encoder.encode(event, &mut out)
+        });
         assert!(std::str::from_utf8(&out).is_ok());
     }
 }

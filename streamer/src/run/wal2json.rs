@@ -37,6 +37,11 @@ pub async fn start(
             "wal2json's format-version 1 does not tell of TRUNCATE; format-version 2, the default, does"
         );
     }
+    if slot.first && options.accept_missing_identity {
+        tracing::warn!(
+            "wal2json leaves out UPDATEs and DELETEs of tables without a usable replica identity: they are not delivered"
+        );
+    }
     loop {
         let started = try_start(
             connection,

@@ -203,6 +203,9 @@ fn cure_reading(code: &str, message: &str, slot: &str) -> Option<String> {
         "55006" => format!(
             "another process reads the slot; SELECT active_pid FROM pg_replication_slots WHERE slot_name = '{slot}' names it, --takeover ends it"
         ),
+        // program_limit_exceeded, "cannot enlarge string buffer": no message
+        // may have 1 GB.
+        "54000" => "if the plugin is wal2json, one row's JSON, which has up to six bytes for each of the row's, is larger than the 1 GB that a message may have: read pgoutput, or leave the table out with --exclude-tables".to_owned(),
         "58P01" => "if the plugin's library is missing, install it again; if WAL was removed, the slot is lost: drop it and take a new snapshot".to_owned(),
         _ => return None,
     })
@@ -243,6 +246,17 @@ mod tests {
             assert_eq!(failure.sqlstate.as_deref(), Some(code));
             assert_eq!(failure.detail.as_deref(), Some("The detail."));
         }
+    }
+
+    #[test]
+    fn a_message_that_is_too_large_is_told_with_a_way_on() {
+        let message = "out of memory: Cannot enlarge string buffer containing 1073741822 bytes by 1 more bytes.";
+        let failure = failure(
+            &response("54000", message),
+            &Doing::ReadingSlot { slot: "s" },
+        );
+        assert_eq!(failure.class, Class::Definite);
+        assert!(failure.hint.unwrap().contains("pgoutput"));
     }
 
     #[test]
