@@ -23,9 +23,9 @@ use walferry_streamer::encode::{ByteaForm, Encode, Int8Form, JsonForm, NumericFo
 use walferry_streamer::error::Result;
 use walferry_streamer::event::{Event, Transaction, Value};
 use walferry_streamer::pipeline::dispatch::Piece;
-use walferry_streamer::transaction::Dialect;
 use walferry_streamer::source::catalog::{Found, TypeDescription};
 use walferry_streamer::source::table_filter::TableFilter;
+use walferry_streamer::transaction::Dialect;
 
 /// The first byte chooses the type and how the server lays it out, the rest
 /// is the datum: its text, the same out of an array, and its JSON.
