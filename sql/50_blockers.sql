@@ -49,6 +49,7 @@ CREATE FUNCTION walferry.slot_blockers(slot name DEFAULT NULL)
     )
     LANGUAGE sql VOLATILE
     SET search_path = pg_catalog, pg_temp
+    SET jit = off
     AS $$
     WITH l AS MATERIALIZED (SELECT * FROM walferry.limits),
     s AS MATERIALIZED (

@@ -13,6 +13,7 @@ CREATE FUNCTION walferry.slot_forecast(slot name DEFAULT NULL)
     )
     LANGUAGE sql VOLATILE
     SET search_path = pg_catalog, pg_temp
+    SET jit = off
     AS $$
     WITH here AS MATERIALIZED (
         SELECT clock_timestamp() AS at,

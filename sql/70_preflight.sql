@@ -28,6 +28,7 @@ CREATE FUNCTION walferry.replica_identity_audit()
     )
     LANGUAGE sql STABLE
     SET search_path = pg_catalog, pg_temp
+    SET jit = off
     AS $$
     SELECT i.oid, i.schema, i.table_name, i.logged, i.updates, i.deletes,
         CASE WHEN i.updates + i.deletes > 0 THEN 'fail' ELSE 'warn' END,
@@ -47,6 +48,7 @@ CREATE FUNCTION walferry.preflight()
     RETURNS TABLE (verdict text, code text, object text, finding text, fix text)
     LANGUAGE sql VOLATILE
     SET search_path = pg_catalog, pg_temp
+    SET jit = off
     AS $$
     WITH s AS MATERIALIZED (SELECT * FROM walferry.preflight_server),
     n AS MATERIALIZED (
