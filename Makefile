@@ -68,7 +68,7 @@ managed-pack: ## the SQL half as one script for RDS, Aurora and the like, withou
 	@scripts/managed-pack $(CARGO_TARGET_DIR)/walferry-managed.sql
 
 test: setup-cargo-pgrx build ## every test, on servers of its own, and the plugin's on OTHER_SERVERS too
-	$(TESTED) cargo test --workspace $(if $(filter-out 15,$(PG_MAJOR)),--exclude walferry-extension)
+	$(TESTED) cargo test --no-fail-fast --workspace $(if $(filter-out 15,$(PG_MAJOR)),--exclude walferry-extension)
 	@$(if $(OTHER_SERVERS),$(MAKE) --no-print-directory $(OTHER_SERVERS:%=test-plugin-%))
 
 test-versions: $(FETCHED:%=test-plugin-%) check-versions ## the plugin's tests on 16 and 18, and that it compiles for 14 and 17

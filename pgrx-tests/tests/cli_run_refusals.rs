@@ -54,6 +54,15 @@ fn a_slot_of_another_plugin_stops_the_run() {
     assert_refused(
         until_now(&server, &server.url()).run(SECONDS),
         &[
+            "slot \"ferry\" belongs to plugin test_decoding, which walferry does not read",
+            "hint: choose another slot",
+        ],
+    );
+    assert_refused(
+        until_now(&server, &server.url())
+            .args(["--plugin", "walferry"])
+            .run(SECONDS),
+        &[
             "slot \"ferry\" belongs to plugin test_decoding, not walferry",
             "hint: choose another slot",
         ],

@@ -8,13 +8,16 @@
 //! their ids: those were counted before.
 
 pub mod calendar;
+mod cast;
 pub mod compile;
 pub mod decimal;
 pub mod evaluate;
 mod examine;
 pub mod failing;
+mod image;
 pub mod input;
 pub mod like;
+mod moment;
 pub mod operators;
 pub mod predicate;
 mod rules;
