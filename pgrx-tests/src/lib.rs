@@ -7,6 +7,7 @@
 mod account;
 mod fault_proxy;
 pub mod frames;
+mod seed;
 mod server;
 mod server_tree;
 mod statements;
@@ -15,6 +16,7 @@ mod wait;
 mod walsender;
 
 pub use fault_proxy::FaultProxy;
+pub use seed::random_seed;
 pub use server::{Builder, Encoding, Server, Shutdown};
 pub use server_tree::{ServerTree, checkout, target};
 pub use statements::Statements;

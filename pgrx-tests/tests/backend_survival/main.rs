@@ -242,8 +242,7 @@ fn a_random_superuser_workload_is_reproduced_exactly_by_three_readers() {
         ),
     ];
     let until = Instant::now() + NASTY;
-    let seed: u64 = std::env::var("WALFERRY_TEST_SEED")
-        .map_or(20_261_121, |seed| seed.parse().expect("a number"));
+    let seed = walferry_tests::random_seed();
     let writers: Vec<_> = (0..WRITERS)
         .map(|number| {
             let mut client = server.client();

@@ -16,8 +16,8 @@ use std::collections::HashMap;
 
 use postgres::{Client, SimpleQueryMessage};
 use predicates::{COLUMNS, Generator};
+use rand::SeedableRng;
 use rand::rngs::StdRng;
-use rand::{Rng, SeedableRng};
 use walferry_streamer::event::{Change, Payload, Relation, Value};
 use walferry_streamer::filter::compile::{Server as Traits, compile};
 use walferry_streamer::filter::evaluate::{Node, Row};
@@ -40,15 +40,6 @@ const ASK: &str =
        RETURN coalesce(answer::text, 'null');
      EXCEPTION WHEN OTHERS THEN RETURN SQLSTATE;
      END $$";
-
-fn seed() -> u64 {
-    let seed = std::env::var("WALFERRY_TEST_SEED")
-        .ok()
-        .and_then(|seed| seed.parse().ok())
-        .unwrap_or_else(|| rand::rng().random());
-    println!("WALFERRY_TEST_SEED={seed}");
-    seed
-}
 
 /// A row as its event told it, and the same with every value as text, as other
 /// plugins send it.
@@ -147,7 +138,7 @@ fn prepares(client: &mut Client, predicate: &str) -> Result<(), String> {
 
 #[test]
 fn random_predicates_mean_on_random_rows_what_they_mean_on_the_server() {
-    let seed = seed();
+    let seed = walferry_tests::random_seed();
     let mut random = StdRng::seed_from_u64(seed);
     let server = Server::builder().setting("max_wal_size", "1GB").start();
     let mut client = server.client();

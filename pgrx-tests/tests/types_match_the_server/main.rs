@@ -18,21 +18,11 @@ use serde_json::value::RawValue;
 use walferry_streamer::encode::Encode;
 use walferry_streamer::encode::debezium::{DebeziumJson, DebeziumOptions};
 use walferry_streamer::event::{Change, Event, Image, Value};
-use walferry_tests::{Encoding, Server};
+use walferry_tests::{Encoding, Server, random_seed};
 
 /// The settings under which the server's text is the reference.
 const PINNED: &str = "SET datestyle = 'ISO'; SET intervalstyle = 'postgres'; SET timezone = 'UTC'; \
      SET extra_float_digits = 1; SET bytea_output = 'hex'; SET synchronous_commit = on";
-
-/// The run's seed; a failing one is named and can be given again.
-fn seed() -> u64 {
-    let seed = std::env::var("WALFERRY_TEST_SEED")
-        .ok()
-        .and_then(|seed| seed.parse().ok())
-        .unwrap_or_else(|| rand::rng().random());
-    println!("WALFERRY_TEST_SEED={seed}");
-    seed
-}
 
 fn session(server: &Server, database: &str) -> Client {
     let mut client = server.client_in(database);
@@ -198,7 +188,7 @@ fn every_type_reads_as_the_server_prints_it() {
     const RANDOM_LITERALS: usize = 1200;
     let server = Server::start_default();
     let mut client = session(&server, "postgres");
-    let mut rng = StdRng::seed_from_u64(seed());
+    let mut rng = StdRng::seed_from_u64(random_seed());
     server.create_slot("types", "walferry");
     let mut compared = 0;
     for kind in TYPES {
@@ -339,7 +329,7 @@ fn an_untouched_long_value_is_never_null() {
 fn json_values_equal_the_servers_own_json() {
     let server = Server::start_default();
     let mut client = session(&server, "postgres");
-    let mut rng = StdRng::seed_from_u64(seed());
+    let mut rng = StdRng::seed_from_u64(random_seed());
     server.create_slot("types", "walferry");
     let same = [
         "bool", "int2", "int4", "int8", "text", "varchar", "name", "float4", "float8", "json",
@@ -377,7 +367,7 @@ fn a_latin1_database_gives_the_same_events() {
     let server = Server::start_default();
     server.create_database("latin", Encoding::Latin1);
     let mut client = session(&server, "latin");
-    let mut rng = StdRng::seed_from_u64(seed());
+    let mut rng = StdRng::seed_from_u64(random_seed());
     server.create_slot_in("latin", "types", "walferry");
     let latin = |literal: &str| {
         !literal.contains("\\u")

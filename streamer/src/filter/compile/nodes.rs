@@ -181,6 +181,32 @@ pub(super) fn coalesced(nodes: Vec<Node>) -> Node {
     }
 }
 
+/// CASE without the branches that are never taken or come behind one that
+/// always is; without any, it is its last result (`eval_const_expressions`,
+/// `T_CaseExpr`). Not only for speed: what is a constant by this decides an AND
+/// before an operand beside it can fail.
+pub(super) fn chosen(branches: impl Iterator<Item = (Node, Node)>, mut otherwise: Node) -> Node {
+    let mut kept = Vec::new();
+    for (condition, result) in branches {
+        match condition {
+            Node::Constant(Value::Bool(true)) => {
+                otherwise = result;
+                break;
+            }
+            // False or null.
+            Node::Constant(_) => {}
+            condition => kept.push((condition, result)),
+        }
+    }
+    if kept.is_empty() {
+        return otherwise;
+    }
+    Node::Case {
+        branches: kept,
+        otherwise: Box::new(otherwise),
+    }
+}
+
 /// An operator that is null where an operand is. `fixed`: whether it is worked
 /// out without a row; the server does not where a setting such as TimeZone has
 /// a say in it (stable functions).

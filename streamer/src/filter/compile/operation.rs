@@ -249,10 +249,7 @@ impl Compiler<'_> {
         let mut nodes = nodes.into_iter();
         let otherwise = nodes.next().unwrap_or(Node::Constant(Value::Null));
         Ok(Typed {
-            node: Node::Case {
-                branches: conditions.into_iter().zip(nodes).collect(),
-                otherwise: Box::new(otherwise),
-            },
+            node: chosen(conditions.into_iter().zip(nodes), otherwise),
             ..result
         })
     }
