@@ -7,6 +7,10 @@
  *
  * Option byte-per-commit writes one byte at each commit: the floor for small
  * transactions, of which each needs at least one message.
+ *
+ * Option bytes-per-insert writes that many bytes for each INSERT, gathered to
+ * messages of 64 kB: the floor for large rows, whose bytes have to be copied
+ * into the socket and out of it again whoever writes them.
  */
 #include "postgres.h"
 
@@ -22,7 +26,11 @@ extern PGDLLEXPORT void _PG_output_plugin_init(OutputPluginCallbacks *cb);
 typedef struct NullPlugin
 {
 	bool		byte_per_commit;
+	int			bytes_per_insert;
+	int			gathered;
 } NullPlugin;
+
+#define MESSAGE_SIZE 65536
 
 static void
 null_startup(LogicalDecodingContext *ctx, OutputPluginOptions *options, bool is_init)
@@ -36,6 +44,8 @@ null_startup(LogicalDecodingContext *ctx, OutputPluginOptions *options, bool is_
 
 		if (strcmp(option->defname, "byte-per-commit") == 0)
 			plugin->byte_per_commit = option->arg == NULL || defGetBoolean(option);
+		else if (strcmp(option->defname, "bytes-per-insert") == 0)
+			plugin->bytes_per_insert = atoi(defGetString(option));
 		else
 			ereport(ERROR,
 					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
@@ -54,6 +64,19 @@ static void
 null_change(LogicalDecodingContext *ctx, ReorderBufferTXN *txn, Relation relation,
 			ReorderBufferChange *change)
 {
+	static const char zeros[MESSAGE_SIZE];
+	NullPlugin *plugin = ctx->output_plugin_private;
+
+	if (change->action != REORDER_BUFFER_CHANGE_INSERT)
+		return;
+	plugin->gathered += plugin->bytes_per_insert;
+	while (plugin->gathered >= MESSAGE_SIZE)
+	{
+		OutputPluginPrepareWrite(ctx, true);
+		appendBinaryStringInfo(ctx->out, zeros, MESSAGE_SIZE);
+		OutputPluginWrite(ctx, true);
+		plugin->gathered -= MESSAGE_SIZE;
+	}
 }
 
 static void

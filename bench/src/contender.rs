@@ -8,56 +8,73 @@ use std::time::{Duration, Instant};
 use walferry_tests::ServerTree;
 
 use crate::walsender::CpuWatch;
-use crate::workload::{Loaded, PUBLICATION};
+use crate::workload::{Loaded, PUBLICATION, Workload};
 
 /// A plugin with its options.
 pub struct Contender {
     pub name: &'static str,
     plugin: &'static str,
+    /// The workload that it is meant for; all of them without.
+    only: Option<Workload>,
     options: &'static [(&'static str, &'static str)],
 }
 
 pub const FLOOR: &str = "null plugin (floor)";
 pub const BYTE_PER_COMMIT: &str = "null plugin, one byte a commit";
+pub const SAME_BYTES: &str = "null plugin, as many bytes";
 pub const NONE: &str = "walferry, format none";
 pub const NATIVE: &str = "walferry, format native";
 pub const PGOUTPUT: &str = "pgoutput";
 pub const WAL2JSON: &str = "wal2json, format-version 2";
 
-const CONTENDERS: [Contender; 7] = [
+const CONTENDERS: [Contender; 8] = [
     Contender {
         name: FLOOR,
         plugin: "walferry_null",
+        only: None,
         options: &[],
     },
     Contender {
         name: BYTE_PER_COMMIT,
         plugin: "walferry_null",
+        only: None,
         options: &[("byte-per-commit", "true")],
+    },
+    Contender {
+        name: SAME_BYTES,
+        plugin: "walferry_null",
+        only: Some(Workload::Toast),
+        // 250 times 32 digits and the columns beside them.
+        options: &[("bytes-per-insert", "8048")],
     },
     Contender {
         name: NONE,
         plugin: "walferry",
+        only: None,
         options: &[("format", "none")],
     },
     Contender {
         name: NATIVE,
         plugin: "walferry",
+        only: None,
         options: &[("format", "native")],
     },
     Contender {
         name: PGOUTPUT,
         plugin: "pgoutput",
+        only: None,
         options: &[("proto_version", "1"), ("publication_names", PUBLICATION)],
     },
     Contender {
         name: "test_decoding",
         plugin: "test_decoding",
+        only: None,
         options: &[],
     },
     Contender {
         name: WAL2JSON,
         plugin: "wal2json",
+        only: None,
         options: &[("format-version", "2")],
     },
 ];
@@ -73,10 +90,16 @@ pub struct Row {
 }
 
 /// Runs every contender once a round, in turn, so that what disturbs the machine disturbs all alike.
-pub fn measure_all(loaded: &Loaded, rounds: usize, skip: &[String]) -> Vec<Row> {
+pub fn measure_all(
+    workload: Workload,
+    loaded: &Loaded,
+    rounds: usize,
+    skip: &[String],
+) -> Vec<Row> {
     let tree = loaded.server.tree();
     let contenders: Vec<&Contender> = CONTENDERS
         .iter()
+        .filter(|contender| contender.only.is_none_or(|only| only == workload))
         .filter(|contender| {
             !skip
                 .iter()

@@ -85,7 +85,7 @@ fn main() -> ExitCode {
         }
         let loaded = workload.load(arguments.scale);
         if arguments.wants(part) {
-            let rows = contender::measure_all(&loaded, arguments.rounds, &arguments.skip);
+            let rows = contender::measure_all(workload, &loaded, arguments.rounds, &arguments.skip);
             report
                 .plugins
                 .push((workload, loaded.changes, loaded.wal_bytes, rows));
