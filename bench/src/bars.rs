@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::contender::{BYTE_PER_COMMIT, FLOOR, NATIVE, NONE, PGOUTPUT, WAL2JSON};
+use crate::contender::{BYTE_PER_COMMIT, FLOOR, NATIVE, NONE, PGOUTPUT, SAME_BYTES, WAL2JSON};
 use crate::report::Report;
 use crate::workload::Workload;
 
@@ -40,6 +40,13 @@ pub fn judge(report: &Report) -> Vec<Verdict> {
         } else {
             wall("wall, format none ≤ 1.03 × floor", NONE, FLOOR, 1.03);
             wall("wall, native ≤ 1.25 × floor", NATIVE, FLOOR, 1.25);
+            // Beside it, what of that is the values' bytes themselves, which somebody has to read at the same time.
+            wall(
+                "wall, native ≤ 1.25 × as many bytes",
+                NATIVE,
+                SAME_BYTES,
+                1.25,
+            );
         }
         // With TOASTed rows most of the time goes into reassembling values, which no plugin can be faster at: pgoutput
         // itself takes half as long again as the floor.
