@@ -35,9 +35,19 @@ extension_sql_file!(
     requires = ["limits"]
 );
 extension_sql_file!(
+    "../../sql/33_ddl_log.sql",
+    name = "ddl_log",
+    requires = ["samples"]
+);
+extension_sql_file!(
+    "../../sql/34_ddl_capture.sql",
+    name = "ddl_capture",
+    requires = ["ddl_log"]
+);
+extension_sql_file!(
     "../../sql/40_slots.sql",
     name = "slots",
-    requires = ["samples"]
+    requires = ["ddl_capture"]
 );
 extension_sql_file!(
     "../../sql/45_setting_fix.sql",
