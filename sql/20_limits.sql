@@ -8,6 +8,7 @@ SELECT
     s.idle_slot::interval AS idle_slot,
     pg_catalog.pg_size_bytes(s.retained_wal) AS retained_wal,
     pg_catalog.pg_size_bytes(s.unconfirmed_wal) AS unconfirmed_wal,
+    s.silent_consumer::interval AS silent_consumer,
     s.safe_wal_percent::numeric AS safe_wal_percent,
     s.time_left::interval AS time_left,
     s.catalog_xmin_age::bigint AS catalog_xmin_age,
@@ -25,6 +26,7 @@ FROM (
         coalesce(nullif(pg_catalog.current_setting('walferry.idle_slot', true), ''), '1h') AS idle_slot,
         coalesce(nullif(pg_catalog.current_setting('walferry.retained_wal', true), ''), '1GB') AS retained_wal,
         coalesce(nullif(pg_catalog.current_setting('walferry.unconfirmed_wal', true), ''), '1GB') AS unconfirmed_wal,
+        coalesce(nullif(pg_catalog.current_setting('walferry.silent_consumer', true), ''), '10s') AS silent_consumer,
         coalesce(nullif(pg_catalog.current_setting('walferry.safe_wal_percent', true), ''), '25') AS safe_wal_percent,
         coalesce(nullif(pg_catalog.current_setting('walferry.time_left', true), ''), '4h') AS time_left,
         coalesce(nullif(pg_catalog.current_setting('walferry.catalog_xmin_age', true), ''), '100000000')
@@ -46,6 +48,8 @@ COMMENT ON COLUMN walferry.limits.idle_slot IS 'a slot that nobody has read for 
 COMMENT ON COLUMN walferry.limits.retained_wal IS 'WAL in bytes that a slot may keep before it is worth a word';
 COMMENT ON COLUMN walferry.limits.unconfirmed_wal IS
     'WAL in bytes by which a connected consumer may be behind before it is a finding';
+COMMENT ON COLUMN walferry.limits.silent_consumer IS
+    'a consumer that has not answered for longer has stopped; one that answers and does not take what it is sent is slow';
 COMMENT ON COLUMN walferry.limits.safe_wal_percent IS
     'a slot with less than this share of max_slot_wal_keep_size left is close to invalidation';
 COMMENT ON COLUMN walferry.limits.time_left IS
@@ -55,5 +59,5 @@ COMMENT ON COLUMN walferry.limits.catalog_xmin_age IS
 COMMENT ON COLUMN walferry.limits.spilled IS 'bytes a slot may have spilled to disk before it is a finding';
 COMMENT ON COLUMN walferry.limits.lost_connections IS
     'so many readers of one slot within an hour without progress are a finding';
-COMMENT ON COLUMN walferry.limits.sample_every IS 'sample_wal() takes no sample sooner than this after the last';
-COMMENT ON COLUMN walferry.limits.keep_samples IS 'samples older than this are removed';
+COMMENT ON COLUMN walferry.limits.sample_every IS 'sample_wal() takes no sample sooner than this after the last, nor than 0.1 s';
+COMMENT ON COLUMN walferry.limits.keep_samples IS 'samples older than this, and than an hour, are removed';

@@ -64,14 +64,20 @@ BEGIN
                 WHERE k.slot_name = s.slot_name ORDER BY k.at DESC LIMIT 1
             )
         ON CONFLICT DO NOTHING;
-    IF EXISTS (SELECT FROM walferry.wal_samples w WHERE w.at > clock_timestamp() - l.sample_every) THEN
+    -- Who may call this may set the limits too, but not flood the table or empty it.
+    IF EXISTS (
+        SELECT FROM walferry.wal_samples w
+        WHERE w.at > clock_timestamp() - greatest(l.sample_every, interval '0.1 s')
+    ) THEN
         RETURN false;
     END IF;
+    -- WAL that this server has not written: the table came from another, by pg_dump.
+    DELETE FROM walferry.wal_samples w WHERE w.lsn > pg_current_wal_lsn();
     INSERT INTO walferry.wal_samples (at, lsn) VALUES (clock_timestamp(), pg_current_wal_lsn())
         ON CONFLICT DO NOTHING;
     -- Nothing to do most of the time, which an index scan finds out.
-    DELETE FROM walferry.wal_samples w WHERE w.at < clock_timestamp() - l.keep_samples;
-    DELETE FROM walferry.slot_readers k WHERE k.at < clock_timestamp() - l.keep_samples;
+    DELETE FROM walferry.wal_samples w WHERE w.at < clock_timestamp() - greatest(l.keep_samples, interval '1 hour');
+    DELETE FROM walferry.slot_readers k WHERE k.at < clock_timestamp() - greatest(l.keep_samples, interval '1 hour');
     RETURN true;
 END
 $$;

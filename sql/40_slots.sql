@@ -1,3 +1,20 @@
+-- Up to there the server removes WAL by itself. In plpgsql, since who may not call the function would otherwise be
+-- refused the whole view.
+CREATE FUNCTION walferry.checkpoint_redo() RETURNS pg_lsn
+    LANGUAGE plpgsql STABLE
+    SET search_path = pg_catalog, pg_temp
+    AS $$
+BEGIN
+    RETURN (SELECT c.redo_lsn FROM pg_control_checkpoint() c);
+EXCEPTION
+    WHEN insufficient_privilege OR feature_not_supported OR undefined_function THEN
+        RETURN NULL;
+END
+$$;
+
+COMMENT ON FUNCTION walferry.checkpoint_redo() IS
+    'where recovery would begin: WAL before the last checkpoint (on a standby, restartpoint), which only slots, archiving and wal_keep_size keep; null where that may not be asked';
+
 -- Every replication slot, with what is known of its reader.
 CREATE VIEW walferry.slots AS
 SELECT
@@ -20,9 +37,13 @@ SELECT
     s.confirmed_flush_lsn,
     r.sent_lsn,
     r.reply_time,
-    greatest(pg_catalog.pg_wal_lsn_diff(here.lsn, p.read_to), 0)::bigint AS lag_bytes,
+    CASE WHEN p.read_to IS NOT NULL
+        THEN greatest(pg_catalog.pg_wal_lsn_diff(here.lsn, p.read_to), 0)::bigint END AS lag_bytes,
     lag.lag,
+    -- 0 where it keeps none.
     greatest(pg_catalog.pg_wal_lsn_diff(here.lsn, s.restart_lsn), 0)::bigint AS retained_bytes,
+    CASE WHEN here.redo IS NOT NULL
+        THEN greatest(pg_catalog.pg_wal_lsn_diff(here.redo, s.restart_lsn), 0)::bigint END AS beyond_checkpoint_bytes,
     s.xmin,
     s.catalog_xmin,
     pg_catalog.age(s.catalog_xmin) AS catalog_xmin_age,
@@ -74,7 +95,8 @@ CROSS JOIN (
     SELECT CASE
         WHEN pg_catalog.pg_is_in_recovery() THEN pg_catalog.pg_last_wal_replay_lsn()
         ELSE pg_catalog.pg_current_wal_lsn()
-    END AS lsn
+    END AS lsn,
+    walferry.checkpoint_redo() AS redo
 ) here
 LEFT JOIN pg_catalog.pg_stat_replication r ON r.pid = s.active_pid
 LEFT JOIN LATERAL pg_catalog.pg_stat_get_replication_slot(s.slot_name) st ON s.slot_type = 'logical'
@@ -126,6 +148,8 @@ COMMENT ON COLUMN walferry.slots.lag_bytes IS 'WAL in bytes between what was con
 COMMENT ON COLUMN walferry.slots.lag IS
     'how long ago the WAL that was confirmed last had been written, by the samples; longer, where the samples began later';
 COMMENT ON COLUMN walferry.slots.retained_bytes IS 'WAL in bytes that it keeps from being removed';
+COMMENT ON COLUMN walferry.slots.beyond_checkpoint_bytes IS
+    'of retained_bytes what lies before the last checkpoint, and would be removed but for this slot, others and wal_keep_size; null where that may not be asked';
 COMMENT ON COLUMN walferry.slots.xmin IS 'oldest transaction whose removed rows it keeps (hot_standby_feedback)';
 COMMENT ON COLUMN walferry.slots.catalog_xmin IS 'oldest transaction whose removed catalog rows it keeps';
 COMMENT ON COLUMN walferry.slots.catalog_xmin_age IS 'age of catalog_xmin in transactions';
@@ -142,7 +166,7 @@ COMMENT ON COLUMN walferry.slots.total_bytes IS 'bytes of decoded changes sent t
 COMMENT ON COLUMN walferry.slots.stats_reset IS 'since when these are counted';
 COMMENT ON COLUMN walferry.slots.two_phase IS 'it decodes prepared transactions at PREPARE';
 COMMENT ON COLUMN walferry.slots.failover IS 'it is to be synchronised to standbys (17 and later)';
-COMMENT ON COLUMN walferry.slots.synced IS 'it is a standby''s copy of a slot on the primary (17 and later)';
+COMMENT ON COLUMN walferry.slots.synced IS 'it is a standby''s copy of a slot on the primary, or was before the standby was promoted (17 and later)';
 COMMENT ON COLUMN walferry.slots.inactive_since IS 'since when nobody reads it (17 and later)';
 COMMENT ON COLUMN walferry.slots.invalidation_reason IS 'why it is invalidated';
 COMMENT ON COLUMN walferry.slots.why_null IS 'for columns that are null without saying something by it: why';

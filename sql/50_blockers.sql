@@ -1,26 +1,3 @@
--- Sizes and ages as a person says them.
-CREATE FUNCTION walferry.in_words(bytes bigint) RETURNS text
-    LANGUAGE sql IMMUTABLE PARALLEL SAFE
-    SET search_path = pg_catalog, pg_temp
-    AS $$ SELECT CASE WHEN abs(bytes) < 10240 THEN bytes || ' bytes' ELSE pg_size_pretty(bytes) END $$;
-
-COMMENT ON FUNCTION walferry.in_words(bigint) IS 'a size in bytes as a person says it';
-
-CREATE FUNCTION walferry.in_words(age interval) RETURNS text
-    LANGUAGE sql IMMUTABLE PARALLEL SAFE
-    SET search_path = pg_catalog, pg_temp
-    AS $$
-    SELECT CASE
-        WHEN s < 120 THEN round(s) || ' s'
-        WHEN s < 7200 THEN round(s / 60) || ' min'
-        WHEN s < 172800 THEN round(s / 3600) || ' h'
-        ELSE round(s / 86400) || ' days'
-    END
-    FROM (SELECT extract(epoch FROM age) AS s) seconds
-    $$;
-
-COMMENT ON FUNCTION walferry.in_words(interval) IS 'a span of time as a person says it';
-
 -- What holds a slot's restart_lsn and catalog_xmin.
 --
 -- While a slot is read, the running-xacts records in the WAL (every 15 s on a
@@ -53,9 +30,14 @@ CREATE FUNCTION walferry.slot_blockers(slot name DEFAULT NULL)
     AS $$
     WITH l AS MATERIALIZED (SELECT * FROM walferry.limits),
     s AS MATERIALIZED (
-        SELECT v.*, a.wait_event,
+        SELECT v.*, a.wait_event, a.state AS session_state, a.usename AS session_role,
+            a.application_name AS session_application,
+            coalesce(v.reply_time, v.connected_since) > clock_timestamp() - l.silent_consumer AS answers,
+            coalesce(v.beyond_checkpoint_bytes, v.retained_bytes) > 0 AS needless,
+            pg_is_in_recovery() AS in_recovery,
             CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn() ELSE pg_current_wal_lsn() END AS here
         FROM walferry.slots v
+        CROSS JOIN l
         LEFT JOIN pg_stat_activity a ON a.pid = v.active_pid
         WHERE (slot IS NULL OR v.slot_name = slot) AND v.state <> 'invalidated'
     ),
@@ -69,13 +51,30 @@ CREATE FUNCTION walferry.slot_blockers(slot name DEFAULT NULL)
             CASE WHEN s.slot_type = 'physical' THEN 'missing standby' ELSE 'missing consumer' END AS kind,
             array_remove(ARRAY['restart_lsn', CASE WHEN s.catalog_xmin IS NOT NULL THEN 'catalog_xmin' END], NULL) AS holds,
             NULL::int AS pid, NULL::name AS owner, NULL::text AS application_name, s.database,
-            coalesce(now() - s.inactive_since, s.lag) AS age,
+            coalesce(clock_timestamp() - s.inactive_since, s.lag) AS age,
             format('nobody reads it, and it keeps %s of WAL: start its %s, or drop it if it is not needed any more',
                 walferry.in_words(s.retained_bytes),
                 CASE WHEN s.slot_type = 'physical' THEN 'standby' ELSE 'consumer' END) AS finding,
             format('SELECT pg_catalog.pg_drop_replication_slot(%L);', s.slot_name) AS fix
         FROM s
-        WHERE s.state = 'inactive' AND NOT coalesce(s.synced, false)
+        -- A standby's copy of a slot is read by nobody; "synced" is left from then on a standby that was promoted.
+        WHERE s.state = 'inactive' AND NOT (coalesce(s.synced, false) AND s.in_recovery)
+        UNION ALL
+        -- Read by a function, or held by a session as its temporary slot.
+        SELECT s.slot_name,
+            CASE WHEN s.session_state = 'active' THEN 'decoding' ELSE 'consumer does not receive' END,
+            ARRAY['restart_lsn', 'catalog_xmin'],
+            s.active_pid, s.session_role, s.session_application, s.database, s.lag,
+            CASE WHEN s.session_state = 'active'
+                THEN format('process %s reads it with a function, and it moves on when that is done', s.active_pid)
+                ELSE format('process %s holds it and reads nothing, and it keeps %s of WAL', s.active_pid,
+                    walferry.in_words(s.retained_bytes)) END,
+            CASE WHEN s.session_state = 'active'
+                THEN format('SELECT * FROM pg_catalog.pg_stat_activity WHERE pid = %s;', s.active_pid)
+                ELSE format('SELECT pg_catalog.pg_terminate_backend(%s);', s.active_pid) END
+        FROM s, l
+        WHERE s.slot_type = 'logical' AND s.active_pid IS NOT NULL AND s.sent_lsn IS NULL
+            AND s.confirmed_flush_lsn IS NOT NULL AND s.lag_bytes > l.unconfirmed_wal
         UNION ALL
         SELECT s.slot_name,
             CASE
@@ -93,10 +92,12 @@ CREATE FUNCTION walferry.slot_blockers(slot name DEFAULT NULL)
                 WHEN s.slot_type = 'physical'
                     THEN format('its standby is %s behind', walferry.in_words(s.lag_bytes))
                 WHEN s.wait_event IN ('WaitForStandbyConfirmation', 'WalSenderWaitForStandbyConfirmation')
-                    THEN format('it waits for the standbys of synchronized_standby_slots (%s) to confirm',
-                        current_setting('synchronized_standby_slots', true))
+                    THEN format('it is sent nothing that the standbys of synchronized_standby_slots have not confirmed: %s',
+                        (SELECT string_agg(w.finding, ', ' ORDER BY w.holds DESC, w.slot_name) FROM walferry.standby_slots() w))
                 WHEN s.here - s.sent_lsn > l.unconfirmed_wal AND s.wait_event = 'WalSenderWriteData'
-                    THEN format('its consumer takes nothing off the connection, with %s still to be sent',
+                    THEN format(CASE WHEN s.answers
+                        THEN 'its consumer answers, and takes changes more slowly than they are sent, with %s still to be sent'
+                        ELSE 'its consumer takes nothing off the connection, with %s still to be sent' END,
                         walferry.in_words((s.here - s.sent_lsn)::bigint))
                 WHEN s.sent_lsn - s.confirmed_flush_lsn > l.unconfirmed_wal
                     THEN format('its consumer has been sent %s that it has not confirmed',
@@ -105,11 +106,20 @@ CREATE FUNCTION walferry.slot_blockers(slot name DEFAULT NULL)
                     walferry.in_words((s.here - s.sent_lsn)::bigint))
             END,
             CASE
-                WHEN s.slot_type = 'physical' THEN NULL
+                WHEN s.slot_type = 'physical'
+                    THEN '-- look at the standby''s log, its disk and its network; how it goes:'
+                        || format(E'\nSELECT * FROM walferry.slots WHERE slot_name = %L;', s.slot_name)
                 WHEN s.wait_event IN ('WaitForStandbyConfirmation', 'WalSenderWaitForStandbyConfirmation')
-                    THEN walferry.setting_fix('synchronized_standby_slots', '''''', '', false)
+                    THEN walferry.standby_slots_fix()
+                WHEN s.here - s.sent_lsn > l.unconfirmed_wal AND s.wait_event = 'WalSenderWriteData' AND s.answers
+                    THEN '-- nothing on this server mends a slow consumer; how it goes:'
+                        || format(E'\nSELECT * FROM walferry.slots WHERE slot_name = %L;', s.slot_name)
                 WHEN s.wait_event = 'WalSenderWriteData' OR s.sent_lsn - s.confirmed_flush_lsn > l.unconfirmed_wal
                     THEN format('SELECT pg_catalog.pg_terminate_backend(%s);', s.active_pid)
+                -- Large transactions are written to disk and read back.
+                WHEN s.wait_event LIKE 'ReorderBuffer%' THEN walferry.more_decoding_memory(s.spill_bytes, s.spill_txns)
+                ELSE '-- it is at work, and catches up unless WAL is written faster than one process decodes it; how it goes:'
+                    || format(E'\nSELECT * FROM walferry.slots WHERE slot_name = %L;', s.slot_name)
             END
         FROM s, l
         WHERE s.active_pid IS NOT NULL AND s.sent_lsn IS NOT NULL AND s.lag_bytes > l.unconfirmed_wal
@@ -118,7 +128,7 @@ CREATE FUNCTION walferry.slot_blockers(slot name DEFAULT NULL)
         SELECT s.slot_name,
             CASE WHEN t.gid IS NULL THEN 'transaction' ELSE 'prepared transaction' END AS kind,
             array_remove(ARRAY[
-                CASE WHEN s.restart_lsn < s.confirmed_flush_lsn THEN 'restart_lsn' END, 'catalog_xmin'], NULL) AS holds,
+                CASE WHEN s.confirmed_flush_lsn IS NULL OR s.restart_lsn < s.confirmed_flush_lsn THEN 'restart_lsn' END, 'catalog_xmin'], NULL) AS holds,
             t.pid, t.gid, t.owner, t.application_name, t.database, t.xid, t.open_for AS age, t.query,
             CASE
                 WHEN t.gid IS NULL THEN format('transaction %s of role %s in database %s, open for %s%s%s',
@@ -130,8 +140,7 @@ CREATE FUNCTION walferry.slot_blockers(slot name DEFAULT NULL)
             END AS finding,
             CASE
                 WHEN t.gid IS NULL THEN format('SELECT pg_catalog.pg_terminate_backend(%s);', t.pid)
-                ELSE format(E'-- in database %s; or COMMIT PREPARED, whichever its transaction manager meant\nROLLBACK PREPARED %L;',
-                    t.database, t.gid)
+                ELSE walferry.prepared_fix(t.gid, t.database)
             END AS fix
         FROM s
         JOIN t ON t.xid_age >= s.catalog_xmin_age
@@ -140,13 +149,17 @@ CREATE FUNCTION walferry.slot_blockers(slot name DEFAULT NULL)
     ),
     waiting AS (
         SELECT s.slot_name, s.database,
-            format('whatever held %s of WAL has ended; the slot moves on at the next running-xacts record in the WAL (15 s at most on a busy server) and its confirmation',
+            CASE WHEN s.in_recovery THEN 'primary' ELSE 'waiting' END AS kind,
+            format(CASE WHEN s.in_recovery
+                THEN 'an old transaction on the primary holds %s of WAL, or has until now: this standby''s slots move on at a running-xacts record of the primary'
+                ELSE 'whatever held %s of WAL has ended; the slot moves on at the next running-xacts record in the WAL (15 s at most on a busy server) and its confirmation' END,
                 walferry.in_words(s.retained_bytes)) AS finding,
-            CASE WHEN current_setting('server_version_num')::int >= 160000
+            CASE WHEN s.in_recovery THEN E'-- on the primary, once its old transactions have ended (SELECT * FROM walferry.preflight_open_transactions;)\n' ELSE '' END
+            || CASE WHEN current_setting('server_version_num')::int >= 160000
                 THEN 'SELECT pg_catalog.pg_log_standby_snapshot();' ELSE 'CHECKPOINT;' END AS fix
         FROM s, l
-        WHERE s.slot_type = 'logical' AND s.active_pid IS NOT NULL AND NOT pg_is_in_recovery()
-            AND s.retained_bytes > l.retained_wal
+        WHERE s.slot_type = 'logical' AND s.active_pid IS NOT NULL AND s.confirmed_flush_lsn IS NOT NULL
+            AND s.retained_bytes > l.retained_wal AND s.needless
             AND NOT EXISTS (SELECT FROM transaction x WHERE x.slot_name = s.slot_name)
             AND NOT EXISTS (SELECT FROM consumer x WHERE x.slot_name = s.slot_name)
     )
@@ -158,7 +171,7 @@ CREATE FUNCTION walferry.slot_blockers(slot name DEFAULT NULL)
         x.age, x.query, x.finding, x.fix
     FROM transaction x
     UNION ALL
-    SELECT w.slot_name, 'waiting', ARRAY['restart_lsn'], NULL, NULL, NULL, NULL, w.database, NULL,
+    SELECT w.slot_name, w.kind, ARRAY['restart_lsn', 'catalog_xmin'], NULL, NULL, NULL, NULL, w.database, NULL,
         NULL, NULL, w.finding, w.fix
     FROM waiting w
     ORDER BY 1, 10 DESC NULLS LAST

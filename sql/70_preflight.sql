@@ -3,10 +3,10 @@ CREATE FUNCTION walferry.identity_fix(
     LANGUAGE sql STABLE
     SET search_path = pg_catalog, pg_temp
     AS $$
-    SELECT format('ALTER TABLE %I.%I REPLICA IDENTITY ', schema, table_name)
+    SELECT format('ALTER TABLE %s.%s REPLICA IDENTITY ', walferry.quoted_name(schema), walferry.quoted_name(table_name))
         || CASE
             WHEN has_unused_primary_key THEN 'DEFAULT;'
-            WHEN candidate IS NOT NULL THEN format('USING INDEX %I;', candidate)
+            WHEN candidate IS NOT NULL THEN format('USING INDEX %s;', walferry.quoted_name(candidate))
             ELSE 'FULL;'
         END
     $$;
@@ -114,8 +114,8 @@ CREATE FUNCTION walferry.preflight()
             CASE WHEN r.allowed THEN 'it may replicate' ELSE 'it may not replicate' END,
             CASE
                 WHEN r.allowed THEN NULL
-                WHEN n.flavour IN ('rds', 'aurora') THEN format('GRANT rds_replication TO %I;', r.role)
-                ELSE format('ALTER ROLE %I REPLICATION;', r.role)
+                WHEN n.flavour IN ('rds', 'aurora') THEN format('GRANT rds_replication TO %s;', walferry.quoted_name(r.role))
+                ELSE format('ALTER ROLE %s REPLICATION;', walferry.quoted_name(r.role))
             END
         FROM n, (SELECT role.*, role.superuser OR role.replication OR role.member_of_rds_replication AS allowed FROM role) r
         UNION ALL
@@ -124,8 +124,7 @@ CREATE FUNCTION walferry.preflight()
             coalesce(o.gid, 'PID ' || o.pid),
             format('role %s in database %s, open for %s s: a new slot waits for its end', o.owner, o.database, o.age_seconds),
             CASE WHEN o.gid IS NULL THEN format('SELECT pg_catalog.pg_terminate_backend(%s);', o.pid)
-                ELSE format(E'-- in database %s; or COMMIT PREPARED, whichever its transaction manager meant\nROLLBACK PREPARED %L;',
-                    o.database, o.gid) END
+                ELSE walferry.prepared_fix(o.gid, o.database) END
         FROM walferry.preflight_open_transactions o
         WHERE o.age_seconds >= 10
         UNION ALL

@@ -25,29 +25,46 @@ CREATE FUNCTION walferry.diagnose(slot name DEFAULT NULL)
         FROM walferry.preflight_server p
     ),
     answer (severity, code, object, finding, evidence, fix) AS (
+        SELECT 'critical', 'slot_missing', slot::text, 'there is no slot with this name', '{}'::jsonb,
+            'SELECT slot_name, plugin, database FROM walferry.slots;'
+        WHERE slot IS NOT NULL AND NOT EXISTS (SELECT FROM s)
+
+        UNION ALL
         SELECT 'critical', 'slot_invalidated', s.slot_name::text,
-            format('the server has given it up (%s): its consumer can''t go on from it, and changes since %s are lost to it; it has to be made anew, with a new snapshot',
-                s.invalidation_reason, s.confirmed_flush_lsn),
+            format('the server has given it up (%s): %s', s.invalidation_reason,
+                CASE WHEN n.in_recovery AND coalesce(s.synced, false)
+                    THEN 'this standby''s copy of the primary''s slot would not serve after a failover; the server makes it anew when the primary''s is sound'
+                    WHEN s.slot_type = 'physical'
+                    THEN 'its standby can''t go on from it, unless an archive has the WAL; it has to be made anew'
+                    ELSE format('its consumer can''t go on from it, and changes since %s are lost to it; it has to be made anew, with a new snapshot',
+                        s.confirmed_flush_lsn) END),
             jsonb_build_object('invalidation_reason', s.invalidation_reason, 'confirmed_flush_lsn', s.confirmed_flush_lsn,
                 'plugin', s.plugin, 'database', s.database),
-            format('SELECT pg_catalog.pg_drop_replication_slot(%L);', s.slot_name)
-        FROM s
+            CASE WHEN n.in_recovery AND coalesce(s.synced, false)
+                THEN format(E'-- on the primary\nSELECT * FROM walferry.diagnose(%L);', s.slot_name)
+                ELSE format('SELECT pg_catalog.pg_drop_replication_slot(%L);', s.slot_name) END
+        FROM s, n
         WHERE s.state = 'invalidated'
 
         UNION ALL
         SELECT 'critical', 'slot_near_invalidation', s.slot_name::text,
             format('it is given up after %s more of WAL%s; end what holds it, or raise max_slot_wal_keep_size as far as the disk allows (%s free)',
                 walferry.in_words(greatest(s.safe_wal_size, 0)),
-                coalesce(', in about ' || walferry.in_words(make_interval(secs => f.seconds_to_invalidation::double precision)), ''),
+                coalesce(', in about ' || walferry.in_words(make_interval(secs => least(f.seconds_to_invalidation, 1e11)::double precision)), ''),
                 coalesce(walferry.in_words(f.free_bytes), 'it is not known how much is')),
             jsonb_build_object('safe_wal_size', s.safe_wal_size, 'retained_bytes', s.retained_bytes,
                 'wal_status', s.wal_status, 'seconds_to_invalidation', f.seconds_to_invalidation,
                 'wal_bytes_per_second', f.wal_bytes_per_second, 'free_bytes', f.free_bytes),
-            walferry.setting_fix('max_slot_wal_keep_size',
-                format('''%sMB''', greatest(4 * n.keep_megabytes, 2 * s.retained_bytes / 1048576)),
-                greatest(4 * n.keep_megabytes, 2 * s.retained_bytes / 1048576)::text, false)
+            CASE WHEN m.megabytes > n.keep_megabytes
+                THEN walferry.setting_fix('max_slot_wal_keep_size', format('''%sMB''', m.megabytes), m.megabytes::text, false)
+                ELSE (SELECT b.fix FROM b WHERE b.slot_name = s.slot_name ORDER BY b.age DESC NULLS LAST LIMIT 1) END
         FROM s
-        JOIN f ON f.slot_name = s.slot_name, l, n
+        JOIN f ON f.slot_name = s.slot_name, l, n,
+            LATERAL (
+                -- No more than half of what is free.
+                SELECT least(greatest(64, 4 * n.keep_megabytes, 2 * s.retained_bytes / 1048576),
+                    n.keep_megabytes + f.free_bytes / 2 / 1048576, 2147483647) AS megabytes
+            ) m
         WHERE s.state <> 'invalidated' AND n.keep_megabytes >= 0
             AND (s.wal_status = 'unreserved'
                 OR s.safe_wal_size < n.keep_megabytes * 1048576 * l.safe_wal_percent / 100
@@ -63,7 +80,9 @@ CREATE FUNCTION walferry.diagnose(slot name DEFAULT NULL)
             (SELECT b.fix FROM b WHERE b.slot_name = s.slot_name ORDER BY b.age DESC NULLS LAST LIMIT 1)
         FROM s
         JOIN f ON f.slot_name = s.slot_name, l
+        -- On a busy server a sound slot is always some seconds behind, and these may be a GB.
         WHERE s.state <> 'invalidated' AND s.retained_bytes > l.retained_wal
+            AND coalesce(s.beyond_checkpoint_bytes, s.retained_bytes) > 0
             AND f.seconds_to_disk_full < extract(epoch FROM l.time_left)
 
         UNION ALL
@@ -97,9 +116,10 @@ CREATE FUNCTION walferry.diagnose(slot name DEFAULT NULL)
         GROUP BY b.gid, b.pid, b.finding, b.xid::text, b.owner, b.database, b.application_name, b.query, b.fix
 
         UNION ALL
-        SELECT CASE b.kind WHEN 'waiting' THEN 'info' WHEN 'decoding' THEN 'info' ELSE 'warning' END,
+        SELECT CASE WHEN b.kind IN ('waiting', 'decoding') THEN 'info' ELSE 'warning' END,
             CASE b.kind
                 WHEN 'waiting' THEN 'blocker_gone'
+                WHEN 'primary' THEN 'held_by_primary'
                 WHEN 'decoding' THEN 'decoding_behind'
                 WHEN 'standby' THEN 'standby_behind'
                 WHEN 'consumer does not confirm' THEN 'consumer_not_confirming'
@@ -110,11 +130,11 @@ CREATE FUNCTION walferry.diagnose(slot name DEFAULT NULL)
                 'lag_bytes', b.lag_bytes, 'lag', b.lag, 'connected_since', b.connected_since),
             b.fix
         FROM b
-        WHERE b.kind IN ('waiting', 'decoding', 'standby', 'consumer does not confirm', 'consumer does not receive')
+        WHERE b.kind IN ('waiting', 'primary', 'decoding', 'standby', 'consumer does not confirm', 'consumer does not receive')
 
         UNION ALL
         SELECT 'warning', 'walsender_timeout', k.slot_name::text,
-            format('%s readers in an hour, and nothing confirmed in between: its consumer is cut off (wal_sender_timeout is %s) while it is busy, and is sent the same again',
+            format('%s readers in an hour, and nothing confirmed in between: unless it fails by itself, its consumer is cut off while it is busy (wal_sender_timeout is %s; the server''s log then says "terminating walsender process due to replication timeout") and is sent the same again',
                 k.readers, walferry.in_words(make_interval(secs => n.timeout / 1000.0))),
             jsonb_build_object('readers', k.readers, 'since', k.since, 'wal_sender_timeout_ms', n.timeout,
                 'confirmed_flush_lsn', k.confirmed_flush_lsn),
@@ -137,19 +157,14 @@ CREATE FUNCTION walferry.diagnose(slot name DEFAULT NULL)
             jsonb_build_object('spill_txns', s.spill_txns, 'spill_count', s.spill_count, 'spill_bytes', s.spill_bytes,
                 'total_txns', s.total_txns, 'stats_reset', s.stats_reset,
                 'logical_decoding_work_mem', current_setting('logical_decoding_work_mem')),
-            walferry.setting_fix('logical_decoding_work_mem', format('''%sMB''', m.wanted), (m.wanted * 1024)::text, false)
-            || CASE WHEN n.flavour = 'self-managed'
+            m.fix || CASE WHEN n.flavour = 'self-managed'
                 THEN format(E'\nSELECT pg_catalog.pg_stat_reset_replication_slot(%L);', s.slot_name) ELSE '' END
         FROM s, l, n,
             LATERAL (
-                -- Twice what a transaction spilled on average, and twice what there is, as a power of two of MB;
-                -- more than 4 GB is no help.
-                SELECT least(4096, (2 ^ ceil(log(2, greatest(
-                    2, 2.0 * s.spill_bytes / greatest(s.spill_txns, 1) / 1048576,
-                    2.0 * pg_size_bytes(current_setting('logical_decoding_work_mem')) / 1048576))))::int) AS wanted
+                SELECT CASE WHEN s.spill_bytes > l.spilled
+                    THEN walferry.more_decoding_memory(s.spill_bytes, s.spill_txns) END AS fix
             ) m
-        WHERE s.spill_bytes > l.spilled
-            AND m.wanted * 1048576::bigint > pg_size_bytes(current_setting('logical_decoding_work_mem'))
+        WHERE m.fix IS NOT NULL
 
         UNION ALL
         SELECT CASE WHEN s.catalog_xmin_age > 1000000000 THEN 'critical' ELSE 'warning' END,
@@ -168,6 +183,33 @@ CREATE FUNCTION walferry.diagnose(slot name DEFAULT NULL)
         WHERE s.catalog_xmin_age > l.catalog_xmin_age AND s.state <> 'invalidated'
 
         UNION ALL
+        -- A standby's hot_standby_feedback, kept by its slot when it is gone.
+        SELECT CASE WHEN age(s.xmin) > 1000000000 THEN 'critical' ELSE 'warning' END, 'xmin_old', s.slot_name::text,
+            format('its xmin %s is %s transactions old: VACUUM can''t remove dead rows of any table since; %s',
+                s.xmin, age(s.xmin),
+                CASE WHEN s.state = 'inactive' THEN 'its standby, which asked for them, is gone'
+                    ELSE 'an old transaction on its standby needs them (hot_standby_feedback)' END),
+            jsonb_build_object('xmin', s.xmin::text, 'xmin_age', age(s.xmin), 'state', s.state, 'pid', s.active_pid,
+                'application_name', s.application_name),
+            CASE WHEN s.state = 'inactive' THEN format('SELECT pg_catalog.pg_drop_replication_slot(%L);', s.slot_name)
+                ELSE E'-- on the standby: the oldest transaction there\nSELECT pg_catalog.pg_terminate_backend(pid) FROM pg_catalog.pg_stat_activity WHERE backend_xmin IS NOT NULL AND pid <> pg_catalog.pg_backend_pid() ORDER BY pg_catalog.age(backend_xmin) DESC LIMIT 1;'
+            END
+        FROM s, l
+        WHERE s.slot_type = 'physical' AND age(s.xmin) > l.catalog_xmin_age AND s.state <> 'invalidated'
+
+        UNION ALL
+        SELECT 'warning', 'standby_slot_missing', w.slot_name::text,
+            format('%s, and synchronized_standby_slots lists it: slots with failover are sent nothing until it is there (%s)',
+                w.finding, k.slots),
+            jsonb_build_object('synchronized_standby_slots', current_setting('synchronized_standby_slots', true), 'slots', k.slots),
+            walferry.standby_slots_fix()
+        FROM (
+            SELECT string_agg(s.slot_name, ', ' ORDER BY s.slot_name) AS slots FROM s
+            WHERE s.failover AND s.state <> 'invalidated'
+        ) k, n, LATERAL walferry.standby_slots() w
+        WHERE k.slots IS NOT NULL AND NOT n.in_recovery AND w.holds
+
+        UNION ALL
         SELECT 'warning', 'slot_not_synchronised', s.slot_name::text,
             'this standby''s copy of it is not yet safe to use after a failover: it is still temporary, because the primary''s slot keeps less than this standby needs',
             jsonb_build_object('synced', s.synced, 'temporary', s.temporary, 'restart_lsn', s.restart_lsn),
@@ -183,6 +225,27 @@ CREATE FUNCTION walferry.diagnose(slot name DEFAULT NULL)
         FROM s, n
         WHERE n.in_recovery AND s.synced AND current_setting('sync_replication_slots', true) = 'off'
         HAVING count(*) > 0
+
+        UNION ALL
+        -- What the slot sync worker asks for before it does anything (ValidateSlotSyncParams, slotsync.c).
+        SELECT 'warning', 'slot_sync_off', NULL,
+            format('sync_replication_slots is on, and nothing is synchronised as long as %s', k.reason),
+            jsonb_build_object('reason', k.reason), k.fix
+        FROM n, LATERAL (
+            SELECT 'hot_standby_feedback is off' AS reason,
+                walferry.setting_fix('hot_standby_feedback', 'on', 'on', false) AS fix
+            WHERE current_setting('hot_standby_feedback') = 'off'
+            UNION ALL
+            SELECT 'primary_slot_name is empty',
+                '-- the standby''s physical slot on the primary, made there with pg_create_physical_replication_slot: primary_slot_name = ...'
+            WHERE current_setting('primary_slot_name') = ''
+            UNION ALL
+            SELECT 'primary_conninfo names no database',
+                '-- add dbname=... of any database to primary_conninfo, and reload'
+            FROM pg_settings p
+            WHERE p.name = 'primary_conninfo' AND p.setting <> '' AND p.setting !~ '\mdbname\s*=|^postgres(ql)?://[^/]*/[^?]'
+        ) k
+        WHERE slot IS NULL AND n.in_recovery AND current_setting('sync_replication_slots', true) = 'on'
 
         UNION ALL
         SELECT 'warning', 'no_free_slot', NULL,
@@ -244,17 +307,41 @@ CREATE FUNCTION walferry.diagnose(slot name DEFAULT NULL)
             SELECT i.*, row_number() OVER (ORDER BY i.updates + i.deletes DESC, i.schema, i.table_name) AS place
             FROM walferry.preflight_replica_identity i
             WHERE i.updates + i.deletes > 0 AND i.logged = 'none'
+                -- pgoutput reads published tables, of which the server refuses such changes.
+                AND EXISTS (
+                    SELECT FROM s
+                    WHERE s.database = current_database() AND NOT s.temporary AND s.state <> 'invalidated'
+                        AND s.plugin <> 'pgoutput'
+                )
         ) a
         WHERE a.place <= 20 AND slot IS NULL
-            AND EXISTS (SELECT FROM s WHERE s.database = current_database() AND NOT s.temporary)
 
         UNION ALL
         SELECT 'warning', 'publication_empty', p.publication::text,
-            'it publishes no table, so that its subscribers get nothing: add tables (ALTER PUBLICATION … ADD TABLE …), or drop it',
-            jsonb_build_object('owner', p.owner),
-            format('DROP PUBLICATION %I;', p.publication)
-        FROM walferry.preflight_publications p
+            'it publishes no table, so that its subscribers get nothing',
+            jsonb_build_object('owner', p.owner, 'tables_to_add', m.tables),
+            CASE WHEN m.list IS NULL
+                THEN E'-- there is no table here that it could publish\n' || m.drop
+                ELSE format(E'-- leave out what its subscribers are not to get; or, if it has none: %s\nALTER PUBLICATION %s ADD TABLE %s;',
+                    m.drop, walferry.quoted_name(p.publication), m.list) END
+        FROM walferry.preflight_publications p, LATERAL (
+            SELECT count(*) AS tables, format('DROP PUBLICATION %s;', walferry.quoted_name(p.publication)) AS drop,
+                string_agg(format('%s.%s', walferry.quoted_name(i.schema), walferry.quoted_name(i.table_name)), ', ') AS list
+            FROM (
+                -- Of a published table without a replica identity the server would refuse UPDATEs.
+                SELECT i.schema, i.table_name FROM walferry.preflight_replica_identity i
+                WHERE i.logged <> 'none' OR NOT (p.publishes_update OR p.publishes_delete)
+                LIMIT 20
+            ) i
+        ) m
         WHERE slot IS NULL AND NOT p.all_tables AND coalesce(cardinality(p.tables), 0) = 0
+            -- One FOR TABLES IN SCHEMA (15 and later) gets its tables when they are made.
+            AND NOT EXISTS (
+                SELECT FROM pg_depend d
+                JOIN pg_publication k ON k.oid = d.refobjid
+                WHERE k.pubname = p.publication AND d.refclassid = 'pg_publication'::regclass
+                    AND d.classid = to_regclass('pg_catalog.pg_publication_namespace')
+            )
     )
     SELECT a.severity, a.code, a.object, a.finding, a.evidence, a.fix
     FROM answer a

@@ -20,9 +20,14 @@ extension_sql_file!(
     requires = ["version"]
 );
 extension_sql_file!(
+    "../../sql/05_quoting.sql",
+    name = "quoting",
+    requires = ["library"]
+);
+extension_sql_file!(
     "../../sql/10_preflight_facts.sql",
     name = "preflight_facts",
-    requires = ["library"]
+    requires = ["quoting"]
 );
 extension_sql_file!(
     "../../sql/20_limits.sql",
@@ -55,9 +60,19 @@ extension_sql_file!(
     requires = ["slots"]
 );
 extension_sql_file!(
+    "../../sql/46_words.sql",
+    name = "words",
+    requires = ["setting_fix"]
+);
+extension_sql_file!(
+    "../../sql/47_standby_slots.sql",
+    name = "standby_slots",
+    requires = ["words"]
+);
+extension_sql_file!(
     "../../sql/50_blockers.sql",
     name = "blockers",
-    requires = ["setting_fix"]
+    requires = ["standby_slots"]
 );
 extension_sql_file!(
     "../../sql/60_forecast.sql",

@@ -13,7 +13,7 @@ SELECT
     d.datname AS database,
     a.application_name,
     a.state,
-    pg_catalog.date_part('epoch', pg_catalog.now() - a.xact_start)::bigint AS age_seconds,
+    pg_catalog.date_part('epoch', pg_catalog.clock_timestamp() - a.xact_start)::bigint AS age_seconds,
     -- What another session runs may hold a password; such text is left out.
     CASE
         WHEN a.xact_start IS NULL THEN NULL
@@ -38,7 +38,7 @@ SELECT
     p.database,
     NULL,
     'prepared',
-    pg_catalog.date_part('epoch', pg_catalog.now() - p.prepared)::bigint,
+    pg_catalog.date_part('epoch', pg_catalog.clock_timestamp() - p.prepared)::bigint,
     NULL
 FROM pg_catalog.pg_prepared_xacts p
 ORDER BY 8 DESC NULLS LAST;

@@ -112,9 +112,10 @@ impl Server {
     /// libpq's keyword form of [`Server::url_of`].
     pub fn conninfo(&self, database: &str) -> String {
         format!(
-            "host={} port={} user=postgres dbname={database}",
+            "host={} port={} user=postgres dbname='{}'",
             self.socket_dir().display(),
-            self.port
+            self.port,
+            database.replace('\\', "\\\\").replace('\'', "\\'")
         )
     }
 

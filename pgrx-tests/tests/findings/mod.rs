@@ -1,10 +1,11 @@
 //! What `walferry.diagnose()` says to a role with no more than pg_monitor, and doing what it prints.
 
+use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use postgres::{Client, NoTls};
 use serde_json::Value;
-use walferry_tests::{Server, wait_within};
+use walferry_tests::{Server, wait_until, wait_within};
 
 /// A row of `walferry.diagnose()`.
 #[derive(Clone, Debug)]
@@ -45,6 +46,11 @@ impl Monitor {
             "CREATE EXTENSION IF NOT EXISTS walferry; \
              DO $$ BEGIN CREATE ROLE monitor LOGIN IN ROLE pg_monitor; EXCEPTION WHEN duplicate_object THEN END $$",
         );
+        Monitor::existing(server, limits)
+    }
+
+    /// Where extension and role are there, as on a standby.
+    pub fn existing(server: &Server, limits: &[(&str, &str)]) -> Monitor {
         let conninfo = server.conninfo("postgres");
         let mut client =
             Client::connect(&conninfo.replace("user=postgres", "user=monitor"), NoTls).unwrap();
@@ -136,4 +142,38 @@ pub fn write_wal(server: &Server, megabytes: u32) {
     server.sql(&format!(
         "SELECT pg_logical_emit_message(false, 'filler', repeat('x', 1048576)) FROM generate_series(1, {megabytes})"
     ));
+}
+
+/// A consumer as it should be: it confirms each second what it has read.
+pub struct Consumer(Child);
+
+impl Consumer {
+    pub fn of(server: &Server, slot: &str) -> Consumer {
+        let child = server
+            .pg_recvlogical("postgres", slot)
+            .args(["--start", "--no-loop", "-f", "/dev/null"])
+            .args(["--status-interval", "1", "--fsync-interval", "1"])
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        wait_until("the slot to be read", || {
+            server.slot_active_pid(slot).is_some()
+        });
+        Consumer(child)
+    }
+}
+
+impl Drop for Consumer {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// Sends a process a signal by its name, e.g. `STOP`.
+pub fn signal(name: &str, pid: i32) {
+    let done = Command::new("kill")
+        .args(["-s", name, &pid.to_string()])
+        .status();
+    assert!(done.unwrap().success());
 }
