@@ -827,3 +827,79 @@ fn a_heartbeat_table_is_looked_at_and_never_stops_anything() {
     mend(&server, &missing);
     assert_eq!(beat(&[]).not_passed(), [""; 0]);
 }
+
+#[test]
+fn every_slot_of_a_configuration_is_looked_at() {
+    let server = Server::builder()
+        .setting("max_replication_slots", 3)
+        .setting("max_wal_senders", 2)
+        .start();
+    server.sql("CREATE TABLE t (id int PRIMARY KEY)");
+    server.create_slot("first", "wal2json");
+    server.create_slot("second", "walferry");
+    let file = server.scratch_dir().join("connection.yaml");
+    let listed = |slots: &[(&str, &str)], reader: &str| {
+        let slots: String = slots
+            .iter()
+            .map(|(name, plugin)| format!("  {name}: [{plugin}]\n"))
+            .collect();
+        let text = format!("log-reader-type: {reader}\nreplication-slots:\n{slots}");
+        std::fs::write(&file, text).unwrap();
+        check(&server.url(), &["--connection", file.to_str().unwrap()])
+    };
+    let sound = listed(&[("first", "wal2json"), ("second", "walferry")], "STREAM");
+    assert_eq!(sound.code, 0, "{sound}");
+    assert_eq!(sound.not_passed(), [""; 0], "{sound}");
+    let plugins: Vec<&str> = sound.objects("plugin");
+    assert_eq!(plugins, ["wal2json", "walferry"], "{sound}");
+    assert_eq!(sound.objects("slot"), ["first", "second"], "{sound}");
+
+    // Another plugin than the slot's, one that is missing, one walsender too few.
+    let all = [
+        ("first", "wal2json"),
+        ("second", "wal2json"),
+        ("third", "wal2json"),
+    ];
+    let checked = listed(&all, "STREAM");
+    assert_eq!(
+        checked.not_passed(),
+        ["fail wal_senders", "fail slot", "fail slot"],
+        "{checked}"
+    );
+    assert_eq!(checked.code, 3);
+    assert!(
+        checked.to_string().contains("3 slots take one each"),
+        "{checked}"
+    );
+
+    // Polling takes no walsender, and no replication connection.
+    let checked = listed(&all[..1], "SQL");
+    assert_eq!(checked.not_passed(), [""; 0], "{checked}");
+    assert!(
+        checked
+            .one("replication_connection")
+            .finding
+            .contains("not needed"),
+        "{checked}"
+    );
+}
+
+#[test]
+fn a_server_that_is_polled_needs_the_right_to_replicate_and_nothing_of_walsenders() {
+    let server = Server::builder().setting("max_wal_senders", "0").start();
+    server.sql("CREATE TABLE t (id int PRIMARY KEY); CREATE ROLE ferry LOGIN");
+    let url = as_role(&server, "ferry");
+    let polled = &["--reader", "sql"][..];
+    let streamed = check(&url, &[]);
+    assert_eq!(streamed.code, 3, "{streamed}");
+    let checked = check(&url, polled);
+    assert!(
+        checked
+            .not_passed()
+            .contains(&"fail replication_right".to_owned()),
+        "{checked}"
+    );
+    server.sql("ALTER ROLE ferry REPLICATION");
+    let checked = check(&url, &[polled, &["--mode", "realtime"]].concat());
+    assert_eq!(checked.not_passed(), [""; 0], "{checked}");
+}

@@ -6,6 +6,10 @@ use std::path::Path;
 use std::time::Duration;
 
 use serde_json::Value;
+use walferry_streamer::source::connection::{Connection, Replication};
+use walferry_streamer::source::conninfo::Conninfo;
+use walferry_streamer::source::polling::{Polling, start_polling};
+use walferry_streamer::source::replication::ServerMessage;
 use walferry_tests::{Server, Streamer, StreamerBuilder, wait_until};
 
 const SECONDS: Duration = Duration::from_secs(60);
@@ -219,4 +223,82 @@ fn a_slot_that_somebody_else_moves_or_drops_ends_the_run_with_an_explanation() {
             .expect_code(2);
         assert!(exit.stderr.join("\n").contains(message));
     }
+}
+
+/// A keepalive says that everything before it was given out, also when the
+/// end is asked for while a row waits for room. Whether that row is left
+/// behind is chance, so it is tried many times.
+#[test]
+fn nothing_is_called_complete_once_a_row_was_left_behind() {
+    // What fits between the poller and its reader, with the start that comes first.
+    const ROOM: usize = 16;
+    let server = server();
+    let begin = server.create_slot("ferry", "test_decoding");
+    // BEGIN, the rows, COMMIT: one message more than there is room for.
+    insert(&server, 1, u32::try_from(ROOM).unwrap() - 2);
+    server.flushed_lsn();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    let conninfo = Conninfo::parse(Some(&server.url())).unwrap();
+    let mut left_behind = 0;
+    for _ in 0..60 {
+        let polling = Polling {
+            slot: "ferry".into(),
+            options: vec![("include-xids".into(), "off".into())],
+            interval: Duration::from_secs(1),
+            rows: None,
+            confirmed: begin,
+        };
+        let messages = runtime.block_on(async {
+            let connection = Connection::connect(&conninfo, Replication::Off)
+                .await
+                .unwrap();
+            let Ok((mut reader, writer)) = start_polling(connection, polling).await else {
+                panic!("the slot is not polled");
+            };
+            // Until there is no more room.
+            tokio::time::sleep(Duration::from_millis(30)).await;
+            writer.finish();
+            let mut messages = Vec::new();
+            while let Some(message) = reader.next().await.unwrap() {
+                messages.push(message);
+            }
+            messages
+        });
+        let rows = messages
+            .iter()
+            .filter(|message| matches!(message, ServerMessage::XLogData { .. }))
+            .count();
+        let complete = messages
+            .iter()
+            .any(|message| matches!(message, ServerMessage::Keepalive { .. }));
+        assert!(!complete || rows == ROOM, "{messages:?}");
+        left_behind += u32::from(rows < ROOM);
+    }
+    assert!(left_behind > 0, "nothing was asked for in time");
+}
+
+#[test]
+fn a_start_position_is_kept_and_what_is_before_it_is_let_go() {
+    let server = server();
+    server.create_slot("ferry", "walferry");
+    insert(&server, 1, 10);
+    let start = server.flushed_lsn();
+    insert(&server, 11, 20);
+    let out = server.scratch_dir().join("out.jsonl");
+    let until = server.flushed_lsn();
+    let exit = run(&server, &file(&out))
+        .args(["--start-lsn", &start.to_string()])
+        .args(["--until-lsn", &until.to_string()])
+        .run(SECONDS)
+        .expect_code(0);
+    assert!(
+        exit.stderr.join("\n").contains("are not delivered"),
+        "{:?}",
+        exit.stderr
+    );
+    assert_eq!(ids(&out), (11..=20).collect::<Vec<u64>>());
+    assert!(server.confirmed_flush("ferry") >= Some(until));
 }

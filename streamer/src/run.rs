@@ -6,6 +6,7 @@ mod backoff;
 mod plugin;
 mod signals;
 mod slots;
+mod start_position;
 mod upstream;
 mod wal2json;
 
@@ -192,7 +193,7 @@ async fn again(
         position: parts.ledger.flush_lsn(),
         sink: None,
     };
-    upstream.position(Some(&acknowledged), false).await?;
+    upstream.position(&acknowledged, false).await?;
     Ok(Some(upstream))
 }
 
@@ -226,9 +227,20 @@ async fn prepare(
         }
         None => (None, None),
     };
-    let position = upstream
-        .position(saved.as_ref(), options.accept_gap)
-        .await?;
+    let position = match &saved {
+        Some(saved) => {
+            let position = upstream.position(saved, options.accept_gap).await?;
+            if let Some(start) = options.start_lsn {
+                tracing::info!("start-lsn {start} was for the first start: going on at {position}");
+            }
+            position
+        }
+        None => {
+            upstream
+                .first_position(options, state_file.is_some())
+                .await?
+        }
+    };
     let target = options.sink.name();
     let sink = options.sink.open(&Opening {
         resume: saved

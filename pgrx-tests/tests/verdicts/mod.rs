@@ -115,6 +115,12 @@ impl Checked {
         all[0]
     }
 
+    /// What the lines with this code are about.
+    pub fn objects(&self, code: &str) -> Vec<&str> {
+        let lines = self.all(code).into_iter();
+        lines.filter_map(|line| line.object.as_deref()).collect()
+    }
+
     pub fn all(&self, code: &str) -> Vec<&Line> {
         self.lines.iter().filter(|line| line.code == code).collect()
     }

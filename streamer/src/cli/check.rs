@@ -6,8 +6,9 @@ use clap::Args;
 use serde_json::json;
 
 use super::configured::{ConfigurationFiles, Configured};
-use super::run::{MissingIdentity, Mode, Plugin};
+use super::run::{MissingIdentity, Mode, Plugin, ReaderKind};
 use super::{SourceArguments, print};
+use crate::config::connection::LogReader;
 use crate::error::{Class, Failure, Result};
 use crate::source::conninfo::Conninfo;
 use crate::source::preflight::{self, Finding, FixKind, Question, Report, Verdict};
@@ -88,6 +89,10 @@ pub struct CheckArguments {
     #[arg(long, value_name = "NAME", help_heading = "Source")]
     slot: Option<String>,
 
+    /// How changes are to be read [default: stream]
+    #[arg(long, value_enum, help_heading = "Source")]
+    reader: Option<ReaderKind>,
+
     /// The run is to make the slot if it is missing
     #[arg(long, help_heading = "Source")]
     create_slot: bool,
@@ -133,6 +138,25 @@ impl CheckArguments {
             Some(_) => configuration.job.plugin,
         };
         let plugin = self.plugin.or(of_files);
+        let name_of = |plugin: Option<Plugin>| {
+            plugin
+                .filter(|plugin| *plugin != Plugin::Auto)
+                .map(Plugin::name)
+        };
+        let further_slots = match self.slot {
+            Some(_) => Vec::new(),
+            None => configuration
+                .further_slots()
+                .iter()
+                .map(|slot| {
+                    let plugin = self.plugin.or(configuration.job.plugin).or(slot.plugin);
+                    (slot.name.clone(), name_of(plugin))
+                })
+                .collect(),
+        };
+        let reader = self.reader.map(ReaderKind::reader);
+        let reader = reader.or(configuration.connection.log_reader);
+        let reader = reader.unwrap_or(LogReader::Stream);
         let (tables, chosen) = self.subject.filter()?;
         let identity = self.missing_identity.or(configuration.job.missing_identity);
         let realtime = configuration.extractor.realtime.as_ref();
@@ -147,10 +171,10 @@ impl CheckArguments {
         Ok(Question {
             conninfo: self.subject.conninfo()?,
             slot,
+            further_slots,
+            reader,
             create_slot: self.create_slot || configuration.job.create_slot,
-            plugin: plugin
-                .filter(|plugin| *plugin != Plugin::Auto)
-                .map(Plugin::name),
+            plugin: name_of(plugin),
             publication: self.subject.publication(),
             tables,
             chosen,

@@ -36,6 +36,8 @@ pub struct RunOptions {
     pub sink: sink::Target,
     /// Where the run keeps its state; the sink's own default where `None`.
     pub state_dir: Option<PathBuf>,
+    /// Where the first start begins; `None`: where the slot is.
+    pub start_lsn: Option<Lsn>,
     /// Deliver every commit whose end LSN is at or below this, then end.
     pub until_lsn: Option<Lsn>,
     /// Start although tables without a usable replica identity have had

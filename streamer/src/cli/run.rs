@@ -86,6 +86,10 @@ pub struct RunArguments {
     #[arg(long, value_enum, help_heading = "Source")]
     mode: Option<Mode>,
 
+    /// Start at LSN instead of where the slot is: changes before it are left out; later starts go on where the state says
+    #[arg(long, value_name = "LSN", help_heading = "Source")]
+    start_lsn: Option<Lsn>,
+
     /// Deliver every commit that ends at or before LSN, then exit 0
     #[arg(long, value_name = "LSN", help_heading = "Source")]
     until_lsn: Option<Lsn>,
@@ -232,11 +236,20 @@ pub enum Mode {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum ReaderKind {
+pub enum ReaderKind {
     /// START_REPLICATION
     Stream,
     /// pg_logical_slot_peek_binary_changes and pg_replication_slot_advance
     Sql,
+}
+
+impl ReaderKind {
+    pub fn reader(self) -> LogReader {
+        match self {
+            ReaderKind::Stream => LogReader::Stream,
+            ReaderKind::Sql => LogReader::Sql,
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -357,6 +370,11 @@ impl RunArguments {
             .realtime
             .as_ref()
             .and_then(|realtime| realtime.threads);
+        let start_lsn = configuration
+            .extractor
+            .realtime
+            .as_ref()
+            .and_then(|realtime| realtime.start_lsn);
         let beat = configuration
             .extractor
             .realtime
@@ -379,6 +397,7 @@ impl RunArguments {
         self.takeover |= job.takeover;
         self.publication = self.publication.take().or(job.publication);
         self.mode = self.mode.or(job.mode);
+        self.start_lsn = self.start_lsn.or(start_lsn);
         self.until_lsn = self.until_lsn.or(job.until_lsn);
         if self.tables.is_empty() {
             self.tables = job.tables;
@@ -462,6 +481,19 @@ impl RunArguments {
                     .hint("without --slot the run reads a temporary slot of its own"));
             }
         }
+        if let Some(start) = self.start_lsn {
+            if self.slot.is_none() {
+                return Err(Failure::usage("--start-lsn needs --slot").hint(
+                    "without --slot the run reads a temporary slot, which has nothing of before it is made",
+                ));
+            }
+            if let Some(until) = self.until_lsn.filter(|until| *until < start) {
+                return Err(Failure::usage(format!(
+                    "the end, --until-lsn {until}, is before the start, --start-lsn {start}"
+                ))
+                .hint("start-lsn may also be in the extractor's start-position"));
+            }
+        }
         let heartbeat = super::heartbeat::of(
             super::heartbeat::Typed {
                 interval: self.heartbeat,
@@ -471,8 +503,7 @@ impl RunArguments {
             self.configured.heartbeat.take(),
         )?;
         let reader = match self.reader {
-            Some(ReaderKind::Stream) => LogReader::Stream,
-            Some(ReaderKind::Sql) => LogReader::Sql,
+            Some(kind) => kind.reader(),
             None => self.configured_reader.unwrap_or(LogReader::Stream),
         };
         if reader == LogReader::Stream {
@@ -525,6 +556,7 @@ impl RunArguments {
             slot,
             publication: self.publication,
             state_dir: self.state_dir,
+            start_lsn: self.start_lsn,
             until_lsn: self.until_lsn,
             accept_missing_identity: self.missing_identity == Some(MissingIdentity::Accept),
             // A peek would give transactions in progress again each time.

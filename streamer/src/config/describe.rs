@@ -167,7 +167,7 @@ fn extractor(configuration: &Configuration) -> Vec<String> {
             lines.push(format!("heartbeat: {what}, every {}", time(beat.interval)));
         }
         if let Some(start) = realtime.start_lsn {
-            lines.push(format!("start: at {start}"));
+            lines.push(format!("start: at {start}, the first time"));
         }
     }
     if let Some(snapshot) = &extractor.snapshot {

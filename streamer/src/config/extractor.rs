@@ -102,7 +102,7 @@ pub struct RawRealtime {
     trace_db_tasks: Option<Value<bool>>,
     /// A table that is written to now and then, so that an idle database's slot moves on.
     heartbeat: Option<RawHeartbeat>,
-    /// Where reading starts.
+    /// Where reading starts the first time. Default: where the slot is.
     start_position: Option<RawStartPosition>,
 }
 
@@ -134,7 +134,7 @@ pub struct RawHeartbeat {
 #[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
 #[schemars(rename = "StartPosition")]
 pub struct RawStartPosition {
-    /// The first log position that is wanted.
+    /// Where the first start begins: changes that committed before it are left out. Later starts go on where the state says.
     start_lsn: Option<Value<Lsn>>,
 }
 
@@ -426,13 +426,6 @@ impl RawRealtime {
                 value.at,
                 "fetch-duration-per-extractor-slot-s has no effect: each slot has a reader of its own, which stays with it",
                 None,
-            );
-        }
-        if let (Some(_), Some(value)) = (realtime.start_lsn, start) {
-            reader.later(
-                value.at,
-                "start-lsn: starting at a given position comes in a later version",
-                Some("leave start-position out: the slot and the state know where to go on"),
             );
         }
         realtime

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use walferry_protocol::Lsn;
 
-use super::plugin;
+use super::{plugin, start_position};
 use crate::cli::RunOptions;
 use crate::config::connection::LogReader;
 use crate::error::{Failure, Result};
@@ -50,6 +50,13 @@ impl Upstream {
             judge(&tables, options.accept_missing_identity)?;
         }
         let plugin = plugin::choose(&mut connection, options, first).await?;
+        if let (Some(start), Some(name), true) = (options.start_lsn, &options.slot.name, first)
+            && !options.accept_gap
+            && options.slot.create
+            && slot::find(&mut connection, name).await?.is_none()
+        {
+            return Err(start_position::refuse_new_slot(start, name));
+        }
         plugin::prepare(&mut connection, plugin, options, first).await?;
         let slot = slot::ensure(&mut connection, &options.slot, plugin.name()).await?;
         if options.reader == LogReader::Sql && (options.slot.two_phase || slot.info.two_phase) {
@@ -80,12 +87,25 @@ impl Upstream {
         })
     }
 
-    /// Where delivery goes on: where `saved` says, if that belongs to this
-    /// source; without it where the slot is.
-    pub async fn position(&mut self, saved: Option<&State>, accept_gap: bool) -> Result<Lsn> {
-        let Some(saved) = saved else {
+    /// Where delivery starts that has no state: where it is asked to, else
+    /// where the slot is.
+    pub async fn first_position(&mut self, options: &RunOptions, keeps_state: bool) -> Result<Lsn> {
+        let Some(start) = options.start_lsn else {
             return Ok(self.confirmed());
         };
+        let standing = start_position::Standing {
+            slot: &self.slot.name,
+            confirmed: self.confirmed(),
+            wal_end: wal_end(&mut self.connection).await?,
+            two_phase: options.slot.two_phase || self.slot.two_phase,
+            keeps_state,
+        };
+        start_position::judge(start, &standing, options.accept_gap)
+    }
+
+    /// Where delivery goes on: where `saved` says, if that belongs to this
+    /// source.
+    pub async fn position(&mut self, saved: &State, accept_gap: bool) -> Result<Lsn> {
         let history = if saved.identity.timeline == self.identity.timeline {
             None
         } else {
@@ -142,6 +162,20 @@ impl Upstream {
         };
         plugin::start(self.connection, &slot, position, options).await
     }
+}
+
+/// The end of what the server has written or, on a standby, replayed: no
+/// position that it ever told is past it.
+async fn wal_end(connection: &mut Connection) -> Result<Lsn> {
+    let rows = connection
+        .simple_query(
+            "SELECT CASE WHEN pg_catalog.pg_is_in_recovery() THEN pg_catalog.pg_last_wal_replay_lsn() \
+             ELSE pg_catalog.pg_current_wal_insert_lsn() END AS wal_end",
+        )
+        .await?;
+    rows.first()
+        .and_then(|row| row.parse("wal_end"))
+        .ok_or_else(|| Failure::definite("the server does not say where its WAL ends"))
 }
 
 async fn wal_sender_timeout(connection: &mut Connection) -> Result<Option<Duration>> {

@@ -278,7 +278,8 @@ impl Poller {
     }
 
     /// Gives out every transaction whose commit record begins before `end`.
-    /// `None`: asked to finish meanwhile.
+    /// `None`: asked to finish meanwhile, so that some of it was perhaps not
+    /// given out.
     async fn peek(&mut self, end: Lsn, wal_end: Lsn) -> Result<Option<Peeked>> {
         let sql = peek_command(&self.polling, end, self.rows);
         let guard = CancelOnDrop::new(self.connection.cancel_token());
@@ -288,17 +289,21 @@ impl Poller {
             rows: 0,
             last: Lsn::INVALID,
         };
-        let _ = self.give(ServerMessage::NewStart).await;
+        let mut step = self.give(ServerMessage::NewStart).await;
         let doing = Doing::ReadingSlot { slot: &slot };
         loop {
-            let row = tokio::select! {
-                row = self.connection.next_row(&doing) => row,
-                () = asked_to_finish(&mut self.wishes) => {
-                    // The server stops decoding, and what it has left is read to its end.
-                    drop(guard);
-                    while self.connection.next_row(&Doing::Query).await.is_ok_and(|row| row.is_some()) {}
-                    return Ok(None);
-                }
+            let row = match step {
+                Step::GoOn => tokio::select! {
+                    row = self.connection.next_row(&doing) => Some(row),
+                    () = asked_to_finish(&mut self.wishes) => None,
+                },
+                // A row may have been left behind: there is no saying that
+                // everything before `end` was given out.
+                Step::Finish => None,
+            };
+            let Some(row) = row else {
+                self.abandon(guard).await;
+                return Ok(None);
             };
             let Some(mut row) = row? else {
                 guard.ended();
@@ -313,15 +318,33 @@ impl Poller {
             row.advance(4);
             peeked.rows += 1;
             peeked.last = peeked.last.max(start);
-            let message = ServerMessage::XLogData {
-                start,
-                wal_end,
-                server_time_us: 0,
-                data: row,
-            };
-            // Where finishing is asked for, the next turn of the loop sees it.
-            let _ = self.give(message).await;
+            step = self
+                .give(ServerMessage::XLogData {
+                    start,
+                    wal_end,
+                    server_time_us: 0,
+                    data: row,
+                })
+                .await;
         }
+    }
+
+    /// The server stops decoding, and what it has left is read to its end.
+    async fn abandon(&mut self, guard: CancelOnDrop) {
+        drop(guard);
+        loop {
+            match self.connection.next_row(&Doing::Query).await {
+                Ok(Some(_)) => {}
+                Err(_) => return,
+                Ok(None) => break,
+            }
+        }
+        // Everything was sent before the request got there: something has to
+        // take it, or it hits the statement that advances the slot.
+        let _ = self
+            .connection
+            .simple_query("SELECT pg_catalog.pg_sleep(1)")
+            .await;
     }
 
     /// What the next peek asks for: more, where this one got nowhere.
@@ -337,6 +360,7 @@ impl Poller {
         };
     }
 
+    /// [`Step::Finish`]: the message was perhaps not given out.
     async fn give(&mut self, message: ServerMessage) -> Step {
         tokio::select! {
             sent = self.outbox.send(Ok(message)) => match sent {

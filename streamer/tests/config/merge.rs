@@ -208,10 +208,6 @@ fn what_this_version_can_not_run_stops_the_run() {
             "section delta-snapshot",
         ),
         ("mode: full\n", "mode full"),
-        (
-            "extractor: {realtime: {start-position: {start-lsn: 0/1}}}\n",
-            "start-lsn",
-        ),
     ] {
         let files = Files::new(&[("walferry.yaml", text)]);
         let failure = files.refused("--config walferry.yaml --sink null");

@@ -295,14 +295,17 @@ fn a_realtime_section_means_what_it_says() {
         realtime.start_lsn.map(|lsn| lsn.to_string()).as_deref(),
         Some("0/3261270")
     );
-    let later: Vec<&str> = report
-        .later
+    assert_eq!(report.later, []);
+    let warned: Vec<&str> = report
+        .warnings
         .iter()
         .map(|problem| problem.message.as_str())
         .collect();
     assert_eq!(
-        later,
-        ["start-lsn: starting at a given position comes in a later version"]
+        warned,
+        [
+            "fetch-duration-per-extractor-slot-s has no effect: each slot has a reader of its own, which stays with it"
+        ]
     );
 }
 

@@ -24,6 +24,7 @@ pub use relations::{Identity, Kind, Persistence, Reason, Relation, relations};
 use super::connection::{Connection, Replication};
 use super::conninfo::Conninfo;
 use super::table_filter::TableFilter;
+use crate::config::connection::LogReader;
 use crate::error::{Failure, Result};
 use crate::heartbeat;
 
@@ -32,7 +33,11 @@ use crate::heartbeat;
 pub struct Question {
     pub conninfo: Conninfo,
     pub slot: Option<String>,
-    /// The run would make the slot.
+    /// Slots that are read beside it, each with the plugin it is said to have.
+    pub further_slots: Vec<(String, Option<String>)>,
+    /// Over the replication protocol or by polling.
+    pub reader: LogReader,
+    /// The run would make the slots.
     pub create_slot: bool,
     /// The output plugin that was asked for; `None`: whichever can be had.
     pub plugin: Option<String>,
@@ -115,7 +120,18 @@ async fn look(
             findings.unknown(code, &failure);
         }
     };
-    server.judge(connection, findings);
+    let slot = match slot::State::ask(connection, server, question).await {
+        Ok(slot) => slot,
+        Err(failure) => {
+            findings.unknown("slot", &failure);
+            slot::State::default()
+        }
+    };
+    let senders = match question.reader {
+        LogReader::Stream => Some(slot.readers_to_come()),
+        LogReader::Sql => None,
+    };
+    server.judge(connection, senders, findings);
     let role = match role::Role::ask(connection).await {
         Ok(role) => Some(role),
         Err(failure) => {
@@ -123,14 +139,7 @@ async fn look(
             None
         }
     };
-    let slot = slot::judge(connection, server, question, findings).await;
-    let slot = match slot {
-        Ok(slot) => slot,
-        Err(failure) => {
-            findings.unknown("slot", &failure);
-            slot::State::default()
-        }
-    };
+    slot.judge(server, question, findings);
     let attempt = replication::attempt(connection, server, question, &slot).await;
     replication::judge(
         connection,
@@ -141,6 +150,8 @@ async fn look(
         findings,
     )
     .await;
+    replication::judge_further_plugins(connection, server, question, &slot, &attempt, findings)
+        .await;
     let outcome = transactions::judge(connection, &slot, &attempt, findings).await;
     say("open_transactions", outcome, findings);
     match relations(connection).await {

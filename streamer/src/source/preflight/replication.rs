@@ -10,6 +10,7 @@ use super::flavour::{Applies, Flavour};
 use super::role::Role;
 use super::server::Server;
 use super::slot::State;
+use crate::config::connection::LogReader;
 use crate::error::{Failure, Result};
 use crate::source::connection::{CancelOnDrop, Connection, Replication};
 use crate::source::plugin::{self, Plugin};
@@ -95,8 +96,12 @@ pub(super) async fn attempt(
         loaded: None,
         untried: None,
     };
-    let mut walsender = match Connection::connect(&question.conninfo, Replication::Database).await {
-        Ok(walsender) => walsender,
+    let kind = match question.reader {
+        LogReader::Stream => Replication::Database,
+        LogReader::Sql => Replication::Off,
+    };
+    let mut trial = match Connection::connect(&question.conninfo, kind).await {
+        Ok(trial) => trial,
         Err(failure) => {
             attempt.connected = Err(failure);
             attempt.untried = Some("no replication connection");
@@ -105,16 +110,16 @@ pub(super) async fn attempt(
     };
     if !server.decodes() {
         attempt.untried = Some("wal_level is not logical");
-    } else if !state.room {
+    } else if !state.room() {
         attempt.untried = Some("no slot is free");
     } else if server.in_recovery && server.version < 160_000 {
         attempt.untried = Some("the server is a standby");
     } else if let Some(plugin) = &attempt.plugin {
-        attempt.loaded = Some(load(&mut walsender, plugin).await);
+        attempt.loaded = Some(load(&mut trial, plugin).await);
     } else {
         attempt.untried = Some("which one a run takes can't be told");
     }
-    walsender.close().await;
+    trial.close().await;
     attempt
 }
 
@@ -127,7 +132,7 @@ async fn load(connection: &mut Connection, plugin: &str) -> Loaded {
         two_phase: false,
         failover: false,
     };
-    let command = slot.command(connection.server_version());
+    let command = slot.making(connection);
     let doing = Doing::CreatingSlot {
         slot: &slot.name,
         plugin,
@@ -147,7 +152,15 @@ async fn load(connection: &mut Connection, plugin: &str) -> Loaded {
     guard.ended();
     match outcome {
         Ok(_) => {
-            let drop = format!("DROP_REPLICATION_SLOT \"{}\"", slot.name);
+            let drop = match connection.replication() {
+                Replication::Database => format!("DROP_REPLICATION_SLOT \"{}\"", slot.name),
+                Replication::Off => {
+                    format!(
+                        "SELECT pg_catalog.pg_drop_replication_slot('{}')",
+                        slot.name
+                    )
+                }
+            };
             // It would end with the connection anyway.
             if let Err(failure) = connection.simple_query(&drop).await {
                 tracing::debug!("the trial's slot was not dropped: {failure}");
@@ -184,6 +197,14 @@ fn judge_connection(
     let right = role.map_or("its attributes can't be told", |role| role.right());
     let failure = match &attempt.connected {
         Ok(()) => {
+            if question.reader == LogReader::Sql {
+                judge_right_by_sql(server, role, name, right, attempt, findings);
+                findings.pass(
+                    "replication_connection",
+                    "not needed: changes are polled with SQL",
+                );
+                return;
+            }
             findings.push(
                 Finding::new(
                     Verdict::Pass,
@@ -228,6 +249,59 @@ fn judge_connection(
         _ => failure.hint.clone(),
     };
     findings.push(finding);
+}
+
+/// The functions that read slots ask for the same right as a replication
+/// connection (`CheckSlotPermissions`, `src/backend/replication/slot.c`).
+fn judge_right_by_sql(
+    server: &Server,
+    role: Option<&Role>,
+    name: &str,
+    right: &str,
+    attempt: &Attempt,
+    findings: &mut Findings,
+) {
+    let may = matches!(attempt.loaded, Some(Loaded::Yes | Loaded::HeldUp))
+        || role.is_some_and(Role::may_replicate);
+    let (verdict, text) = if may {
+        (Verdict::Pass, format!("it may replicate: {right}"))
+    } else {
+        (Verdict::Fail, format!("it may not replicate ({right})"))
+    };
+    let mut finding = Finding::new(verdict, "replication_right", text).object(name);
+    if !may {
+        finding = finding
+            .fix([server.flavour.replication_right(name)])
+            .note(server.flavour.administrator());
+    }
+    findings.push(finding);
+}
+
+/// The plugins of further slots, where they are others than the first's.
+pub(super) async fn judge_further_plugins(
+    connection: &mut Connection,
+    server: &Server,
+    question: &Question,
+    state: &State,
+    first: &Attempt,
+    findings: &mut Findings,
+) {
+    let mut tried: Vec<&str> = first.plugin().into_iter().collect();
+    for plugin in state.further_plugins() {
+        if tried.contains(&plugin) {
+            continue;
+        }
+        tried.push(plugin);
+        let question = Question {
+            plugin: Some(plugin.to_owned()),
+            ..question.clone()
+        };
+        let attempt = attempt(connection, server, &question, state).await;
+        if attempt.connected.is_ok() {
+            judge_libraries(connection, server, &attempt, findings).await;
+            judge_plugin(connection, server, &attempt, findings);
+        }
+    }
 }
 
 /// A member of rds_iam logs in with a token and nothing else.

@@ -31,6 +31,11 @@ impl Role {
         })
     }
 
+    /// Whether something gives it the right to replicate.
+    pub fn may_replicate(&self) -> bool {
+        self.superuser || self.replication || self.rds_replication
+    }
+
     /// What gives it the right to replicate, if anything seems to.
     pub fn right(&self) -> &'static str {
         if self.superuser {

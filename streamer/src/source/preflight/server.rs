@@ -59,12 +59,13 @@ impl Server {
         self.setting("wal_level") == Some("logical")
     }
 
-    pub fn judge(&self, connection: &Connection, findings: &mut Findings) {
+    /// `senders`: walsenders that the run will take; `None`: it takes none.
+    pub fn judge(&self, connection: &Connection, senders: Option<i64>, findings: &mut Findings) {
         self.judge_version(connection, findings);
         self.judge_pooler(connection, findings);
         self.judge_role_of_server(findings);
         self.judge_wal_level(findings);
-        self.judge_senders(findings);
+        self.judge_senders(senders, findings);
         self.judge_wal_keep(findings);
         self.judge_sender_timeout(findings);
         self.judge_encoding(findings);
@@ -155,23 +156,31 @@ impl Server {
         findings.push(finding);
     }
 
-    fn judge_senders(&self, findings: &mut Findings) {
+    /// `wanted`: walsenders that the run will take; `None`: it takes none.
+    fn judge_senders(&self, wanted: Option<i64>, findings: &mut Findings) {
+        const CODE: &str = "wal_senders";
         let used: i64 = self.row.parse("senders_used").unwrap_or(0);
         let most = self.number("max_wal_senders").unwrap_or(0);
-        if used < most {
-            findings.pass("wal_senders", format!("{used} of {most} in use"));
+        let Some(wanted) = wanted else {
+            findings.pass(CODE, "not needed: changes are polled with SQL");
+            return;
+        };
+        let needed = used.saturating_add(wanted);
+        if used < most && needed <= most {
+            findings.pass(CODE, format!("{used} of {most} in use"));
             return;
         }
-        let wanted = (most + 5).max(10).to_string();
+        let text = if used >= most {
+            format!("none is free: {used} of {most} in use")
+        } else {
+            format!("{wanted} slots take one each, and {used} of {most} are in use")
+        };
+        let wanted = (needed.max(most) + 4).max(10).to_string();
         let (fix, note) = self
             .flavour
             .set("max_wal_senders", &wanted, &wanted, Applies::AtRestart);
         findings.push(
-            Finding::new(
-                Verdict::Fail,
-                "wal_senders",
-                format!("none is free: {used} of {most} in use"),
-            )
+            Finding::new(Verdict::Fail, CODE, text)
             .fix(fix)
             .note(format!(
                 "{note}; or end what is not needed: SELECT pid, usename, application_name FROM pg_stat_replication"

@@ -44,6 +44,15 @@ pub struct NewSlot {
 }
 
 impl NewSlot {
+    /// What makes it on this connection.
+    pub(in crate::source) fn making(&self, connection: &Connection) -> String {
+        let version = connection.server_version();
+        match connection.replication() {
+            Replication::Database => self.command(version),
+            Replication::Off => self.statement(version),
+        }
+    }
+
     /// [`NewSlot::command`] by SQL, for an ordinary backend.
     fn statement(&self, version: u32) -> String {
         let mut further = format!("{}, {}", self.temporary, self.two_phase);
@@ -59,7 +68,7 @@ impl NewSlot {
 
     /// CREATE_REPLICATION_SLOT in the grammar of the server's version: options
     /// in parentheses since 15, words before.
-    pub(in crate::source) fn command(&self, version: u32) -> String {
+    fn command(&self, version: u32) -> String {
         let mut command = format!("CREATE_REPLICATION_SLOT {}", quote_identifier(&self.name));
         if self.temporary {
             command.push_str(" TEMPORARY");
@@ -105,7 +114,7 @@ pub async fn create(connection: &mut Connection, slot: &NewSlot) -> Result<()> {
         .await?;
     let mut watch = Watch::new(connection);
     let outcome = loop {
-        match create_once(connection, slot, version, &mut watch).await {
+        match create_once(connection, slot, &mut watch).await {
             Err(failure) if failure.sqlstate.as_deref() == Some("55P03") => {}
             outcome => break outcome,
         }
@@ -119,17 +128,9 @@ pub async fn create(connection: &mut Connection, slot: &NewSlot) -> Result<()> {
     }
 }
 
-async fn create_once(
-    connection: &mut Connection,
-    slot: &NewSlot,
-    version: u32,
-    watch: &mut Watch,
-) -> Result<()> {
+async fn create_once(connection: &mut Connection, slot: &NewSlot, watch: &mut Watch) -> Result<()> {
     let guard = CancelOnDrop::new(connection.cancel_token());
-    let command = match connection.replication() {
-        Replication::Database => slot.command(version),
-        Replication::Off => slot.statement(version),
-    };
+    let command = slot.making(connection);
     let doing = Doing::CreatingSlot {
         slot: &slot.name,
         plugin: &slot.plugin,
