@@ -74,7 +74,7 @@ test: setup-cargo-pgrx build ## every test, on servers of its own, and the plugi
 test-versions: $(FETCHED:%=test-plugin-%) check-versions ## the plugin's tests on 16 and 18, and that it compiles for 14 and 17
 
 # What depends on the server's version.
-PLUGIN_TESTS = plugin types_match_the_server diagnose $(basename $(notdir $(wildcard pgrx-tests/tests/backend_*)))
+PLUGIN_TESTS = plugin types_match_the_server publications diagnose $(basename $(notdir $(wildcard pgrx-tests/tests/backend_*)))
 
 # Those tests alone, on PG_CONFIG's server.
 test-plugin: build

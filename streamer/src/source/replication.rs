@@ -195,7 +195,7 @@ impl ReplicationReader {
                     let doing = Doing::ReadingSlot { slot: &self.slot };
                     return Err(report::failure(&message.body, &doing));
                 }
-                b'N' => report::log_notice(&message.body),
+                b'N' => report::notice(&message.body)?,
                 b'S' | b'A' => {}
                 other => {
                     return Err(malformed(&format!(
