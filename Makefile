@@ -64,7 +64,7 @@ install: build ## the extension into PG_CONFIG's server, the streamer into PREFI
 		"$(DESTDIR)$(shell $(PG_CONFIG) --sharedir)/extension"
 	install -D -m 755 $(STREAMER) "$(DESTDIR)$(PREFIX)/bin/walferry"
 
-managed-pack: ## the SQL half as one script for RDS, Aurora and the like, without an extension
+managed-pack: ## the SQL half as one script for RDS, Aurora and the like, without an extension; and one for pg_tle
 	@scripts/managed-pack $(CARGO_TARGET_DIR)/walferry-managed.sql
 
 test: setup-cargo-pgrx build ## every test, on servers of its own, and the plugin's on OTHER_SERVERS too

@@ -13,7 +13,12 @@ mod plugin;
 ::pgrx::pg_module_magic!();
 
 // In the order of their names, which is the order `scripts/install-extension` has them in.
-extension_sql_file!("../../sql/00_version.sql", name = "version");
+extension_sql_file!("../../sql/00_schema.sql", name = "schema");
+extension_sql_file!(
+    "../../sql/00_version.sql",
+    name = "version",
+    requires = ["schema"]
+);
 extension_sql_file!(
     "../../sql/01_library.sql",
     name = "library",
