@@ -35,9 +35,14 @@ extension_sql_file!(
     requires = ["quoting"]
 );
 extension_sql_file!(
+    "../../sql/11_preflight_columns.sql",
+    name = "preflight_columns",
+    requires = ["preflight_facts"]
+);
+extension_sql_file!(
     "../../sql/20_limits.sql",
     name = "limits",
-    requires = ["preflight_facts"]
+    requires = ["preflight_columns"]
 );
 extension_sql_file!(
     "../../sql/30_samples.sql",
@@ -85,9 +90,14 @@ extension_sql_file!(
     requires = ["blockers"]
 );
 extension_sql_file!(
+    "../../sql/65_slot_wal.sql",
+    name = "slot_wal",
+    requires = ["forecast"]
+);
+extension_sql_file!(
     "../../sql/70_preflight.sql",
     name = "preflight",
-    requires = ["forecast"]
+    requires = ["slot_wal"]
 );
 extension_sql_file!(
     "../../sql/80_diagnose.sql",
