@@ -20,9 +20,14 @@ CREATE FUNCTION walferry.diagnose(slot name DEFAULT NULL)
         WHERE w.why_null IS NULL
     ),
     oldest_wal AS MATERIALIZED (
-        SELECT jsonb_agg(jsonb_strip_nulls(jsonb_build_object('resource_manager', o.resource_manager,
-            'relation', o.relation, 'xid', o.xid::text, 'first_lsn', o.first_lsn, 'bytes', o.bytes)) ORDER BY o.first_lsn) AS wal
-        FROM (SELECT o.* FROM oldest o ORDER BY o.first_lsn LIMIT 10) o
+        SELECT jsonb_agg(jsonb_build_object('xid', o.xid, 'first_lsn', o.first_lsn, 'bytes', o.bytes,
+            'relation', o.relation) ORDER BY o.first_lsn) AS wal
+        FROM (
+            SELECT o.xid::text AS xid, min(o.first_lsn) AS first_lsn, sum(o.bytes) AS bytes,
+                (array_agg(o.relation ORDER BY o.bytes DESC) FILTER (WHERE o.relation IS NOT NULL))[1] AS relation
+            FROM oldest o WHERE o.xid IS NOT NULL
+            GROUP BY o.xid::text ORDER BY 2 LIMIT 10
+        ) o
     ),
     b AS MATERIALIZED (
         SELECT k.*, s.slot_type, s.retained_bytes, s.lag_bytes, s.lag, s.connected_since, s.beyond_checkpoint_bytes,
