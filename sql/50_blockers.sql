@@ -8,6 +8,10 @@
 -- than the transaction's own xid. So the transaction to blame is the oldest of
 -- all databases, if it is old enough to have been in such a record, or one whose
 -- xid is not after catalog_xmin.
+--
+-- That is what can be told from outside. Where the slot's decoder publishes the
+-- oldest transaction that it follows, it is known which one holds restart_lsn:
+-- that one, once restart_lsn has come up to where it needs it to be.
 CREATE FUNCTION walferry.slot_blockers(slot name DEFAULT NULL)
     RETURNS TABLE (
         slot_name name,
@@ -35,10 +39,13 @@ CREATE FUNCTION walferry.slot_blockers(slot name DEFAULT NULL)
             coalesce(v.reply_time, v.connected_since) > clock_timestamp() - l.silent_consumer AS answers,
             coalesce(v.beyond_checkpoint_bytes, v.retained_bytes) > 0 AS needless,
             pg_is_in_recovery() AS in_recovery,
+            p.oldest_xid, p.oldest_lsn, coalesce(p.is_current, false) AS known,
+            coalesce(p.is_current AND p.oldest_restart_lsn <= v.restart_lsn, false) AS held_by_oldest,
             CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn() ELSE pg_current_wal_lsn() END AS here
         FROM walferry.slots v
         CROSS JOIN l
         LEFT JOIN pg_stat_activity a ON a.pid = v.active_pid
+        LEFT JOIN walferry.plugin_statistics p ON p.slot_name = v.slot_name
         WHERE (slot IS NULL OR v.slot_name = slot) AND v.state <> 'invalidated'
     ),
     t AS MATERIALIZED (
@@ -128,30 +135,44 @@ CREATE FUNCTION walferry.slot_blockers(slot name DEFAULT NULL)
         SELECT s.slot_name,
             CASE WHEN t.gid IS NULL THEN 'transaction' ELSE 'prepared transaction' END AS kind,
             array_remove(ARRAY[
-                CASE WHEN s.confirmed_flush_lsn IS NULL OR s.restart_lsn < s.confirmed_flush_lsn THEN 'restart_lsn' END, 'catalog_xmin'], NULL) AS holds,
+                CASE WHEN CASE WHEN s.known THEN o.is_it
+                        ELSE s.confirmed_flush_lsn IS NULL OR s.restart_lsn < s.confirmed_flush_lsn END
+                    THEN 'restart_lsn' END,
+                CASE WHEN x.holds_xmin THEN 'catalog_xmin' END], NULL) AS holds,
             t.pid, t.gid, t.owner, t.application_name, t.database, t.xid, t.open_for AS age, t.query,
             CASE
-                WHEN t.gid IS NULL THEN format('transaction %s of role %s in database %s, open for %s%s%s',
+                WHEN t.gid IS NULL THEN format('transaction %s of role %s in database %s, open for %s%s%s%s',
                     t.xid, coalesce(t.owner, 'unknown'), coalesce(t.database, 'unknown'),
                     coalesce(walferry.in_words(t.open_for), 'an unknown time'),
-                    ', ' || t.state, '; its statement: ' || nullif(t.query, ''))
-                ELSE format('transaction %s, prepared by %s in database %s, %s ago and neither committed nor rolled back',
-                    t.xid, t.owner, t.database, walferry.in_words(t.open_for))
+                    ', ' || t.state, o.began, '; its statement: ' || nullif(t.query, ''))
+                ELSE format('transaction %s, prepared by %s in database %s, %s ago and neither committed nor rolled back%s',
+                    t.xid, t.owner, t.database, walferry.in_words(t.open_for), o.began)
             END AS finding,
             CASE
                 WHEN t.gid IS NULL THEN format('SELECT pg_catalog.pg_terminate_backend(%s);', t.pid)
                 ELSE walferry.prepared_fix(t.gid, t.database)
             END AS fix
         FROM s
-        JOIN t ON t.xid_age >= s.catalog_xmin_age
-            OR (t.xid_age = (SELECT max(o.xid_age) FROM t o) AND t.open_for >= (SELECT l.running_xacts_interval FROM l))
-        WHERE s.slot_type = 'logical' AND s.active_pid IS NOT NULL
+        CROSS JOIN t
+        CROSS JOIN LATERAL (
+            SELECT t.xid_age >= s.catalog_xmin_age
+                OR (t.xid_age = (SELECT max(o.xid_age) FROM t o)
+                    AND t.open_for >= (SELECT l.running_xacts_interval FROM l)) AS holds_xmin
+        ) x
+        CROSS JOIN LATERAL (
+            SELECT y.is_it, CASE WHEN y.is_it THEN ', its first record at ' || s.oldest_lsn END AS began
+            FROM (SELECT s.held_by_oldest AND t.xid = s.oldest_xid AS is_it) y
+        ) o
+        WHERE s.slot_type = 'logical' AND s.active_pid IS NOT NULL AND (x.holds_xmin OR o.is_it)
     ),
     waiting AS (
         SELECT s.slot_name, s.database,
             CASE WHEN s.in_recovery THEN 'primary' ELSE 'waiting' END AS kind,
             format(CASE WHEN s.in_recovery
                 THEN 'an old transaction on the primary holds %s of WAL, or has until now: this standby''s slots move on at a running-xacts record of the primary'
+                WHEN s.held_by_oldest AND s.oldest_xid IS NOT NULL
+                THEN format('transaction %s (its first record at %s) held ', s.oldest_xid, s.oldest_lsn)
+                    || '%s of WAL and has ended; the slot moves on at the next running-xacts record in the WAL (15 s at most on a busy server) and its confirmation'
                 ELSE 'whatever held %s of WAL has ended; the slot moves on at the next running-xacts record in the WAL (15 s at most on a busy server) and its confirmation' END,
                 walferry.in_words(s.retained_bytes)) AS finding,
             CASE WHEN s.in_recovery THEN E'-- on the primary, once its old transactions have ended (SELECT * FROM walferry.preflight_open_transactions;)\n' ELSE '' END
@@ -160,7 +181,8 @@ CREATE FUNCTION walferry.slot_blockers(slot name DEFAULT NULL)
         FROM s, l
         WHERE s.slot_type = 'logical' AND s.active_pid IS NOT NULL AND s.confirmed_flush_lsn IS NOT NULL
             AND s.retained_bytes > l.retained_wal AND s.needless
-            AND NOT EXISTS (SELECT FROM transaction x WHERE x.slot_name = s.slot_name)
+            AND NOT EXISTS (SELECT FROM transaction x
+                WHERE x.slot_name = s.slot_name AND (NOT s.known OR 'restart_lsn' = ANY (x.holds)))
             AND NOT EXISTS (SELECT FROM consumer x WHERE x.slot_name = s.slot_name)
     )
     SELECT c.slot_name, c.kind, c.holds, c.pid, NULL::text, c.owner, c.application_name, c.database, NULL::xid,

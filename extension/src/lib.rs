@@ -8,17 +8,14 @@
 use pgrx::prelude::*;
 
 mod diagnostics;
+mod heartbeat;
 mod plugin;
+mod shared;
 
 ::pgrx::pg_module_magic!();
 
 // In the order of their names, which is the order `scripts/install-extension` has them in.
-extension_sql_file!("../../sql/00_schema.sql", name = "schema");
-extension_sql_file!(
-    "../../sql/00_version.sql",
-    name = "version",
-    requires = ["schema"]
-);
+extension_sql_file!("../../sql/00_version.sql", name = "version");
 extension_sql_file!(
     "../../sql/01_library.sql",
     name = "library",
@@ -35,14 +32,9 @@ extension_sql_file!(
     requires = ["quoting"]
 );
 extension_sql_file!(
-    "../../sql/11_preflight_columns.sql",
-    name = "preflight_columns",
-    requires = ["preflight_facts"]
-);
-extension_sql_file!(
     "../../sql/20_limits.sql",
     name = "limits",
-    requires = ["preflight_columns"]
+    requires = ["preflight_facts"]
 );
 extension_sql_file!(
     "../../sql/30_samples.sql",
@@ -80,9 +72,14 @@ extension_sql_file!(
     requires = ["words"]
 );
 extension_sql_file!(
+    "../../sql/48_plugin_statistics.sql",
+    name = "plugin_statistics",
+    requires = ["standby_slots"]
+);
+extension_sql_file!(
     "../../sql/50_blockers.sql",
     name = "blockers",
-    requires = ["standby_slots"]
+    requires = ["plugin_statistics"]
 );
 extension_sql_file!(
     "../../sql/60_forecast.sql",
@@ -90,14 +87,9 @@ extension_sql_file!(
     requires = ["blockers"]
 );
 extension_sql_file!(
-    "../../sql/65_slot_wal.sql",
-    name = "slot_wal",
-    requires = ["forecast"]
-);
-extension_sql_file!(
     "../../sql/70_preflight.sql",
     name = "preflight",
-    requires = ["slot_wal"]
+    requires = ["forecast"]
 );
 extension_sql_file!(
     "../../sql/80_diagnose.sql",
@@ -109,6 +101,18 @@ extension_sql_file!(
     name = "rights",
     requires = ["diagnose"]
 );
+
+/// What takes being loaded when the server starts. Loaded later, by a decoding
+/// process or a function, the library needs nothing of it.
+#[allow(non_snake_case)]
+#[pg_guard]
+pub extern "C-unwind" fn _PG_init() {
+    // SAFETY: a flag of the server.
+    if unsafe { pg_sys::process_shared_preload_libraries_in_progress } {
+        shared::preload();
+        heartbeat::preload();
+    }
+}
 
 /// `walferry.version()`: the version of the loaded library.
 #[pg_extern(sql = false)]

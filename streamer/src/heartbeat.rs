@@ -13,6 +13,7 @@ use std::time::Duration;
 use tokio::task::JoinHandle;
 
 use crate::error::{Class, Failure, Result};
+use crate::event::{Change, Event, Relation};
 use crate::source::connection::{Connection, Replication, quote_identifier, quote_literal};
 use crate::source::conninfo::Conninfo;
 use crate::source::preflight::publications;
@@ -48,6 +49,41 @@ impl Heartbeat {
 pub enum Carrier {
     Message,
     Row(Table),
+}
+
+/// Knows a heartbeat when it comes by, this run's or the database's own.
+#[derive(Clone, Debug, Default)]
+pub struct Ear {
+    /// Schema and name of this run's heartbeat table, if it has one.
+    pub table: Option<(String, String)>,
+}
+
+impl Ear {
+    /// Whether the event is a heartbeat: a row of this run's table or of
+    /// `walferry.heartbeats`, or a message with [`PREFIX`] in a transaction.
+    pub fn hears(&self, event: &Event<'_>) -> bool {
+        match &event.change {
+            Change::Insert { relation, .. } | Change::Update { relation, .. } => {
+                self.is_heartbeat_table(relation)
+            }
+            Change::Message {
+                prefix,
+                transactional,
+                ..
+            } => *transactional && *prefix == PREFIX,
+            Change::Delete { .. } | Change::Truncate { .. } => false,
+        }
+    }
+
+    fn is_heartbeat_table(&self, relation: &Relation) -> bool {
+        let definition = &relation.definition;
+        let is = |schema: &str, name: &str| definition.name == name && definition.schema == schema;
+        is("walferry", "heartbeats")
+            || self
+                .table
+                .as_ref()
+                .is_some_and(|(schema, name)| is(schema, name))
+    }
 }
 
 /// A heartbeat table: one row with the time of the last beat.

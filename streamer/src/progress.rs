@@ -1,6 +1,7 @@
 //! Progress for people: what was delivered, how far behind it is, and when
 //! nothing moves although there is something to do.
 
+use std::collections::VecDeque;
 use std::io::{IsTerminal, Write};
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -35,6 +36,19 @@ pub struct Progress {
     commit_time_us: AtomicI64,
     /// Times a flush was made durable.
     pub flushes: AtomicU64,
+    heartbeats: Mutex<Heartbeats>,
+}
+
+/// Heartbeats on their way, and how long the last took from its COMMIT, by the
+/// server's clock, to being durable in the sink, by this machine's.
+#[derive(Debug, Default)]
+struct Heartbeats {
+    /// End LSN and commit time in microseconds since the Unix epoch, of those that
+    /// were written and are not yet durable.
+    written: VecDeque<(Lsn, i64)>,
+    durable: u64,
+    last: Duration,
+    longest: Duration,
 }
 
 impl Default for Progress {
@@ -48,6 +62,7 @@ impl Default for Progress {
             wal_end: AtomicU64::new(0),
             commit_time_us: AtomicI64::new(0),
             flushes: AtomicU64::new(0),
+            heartbeats: Mutex::default(),
         }
     }
 }
@@ -63,6 +78,35 @@ impl Progress {
         if commit_time_us != 0 {
             self.commit_time_us.store(commit_time_us, Relaxed);
         }
+    }
+
+    /// A transaction with a heartbeat in it was written to the sink.
+    pub fn heartbeat(&self, end_lsn: Lsn, commit_time_us: i64) {
+        if commit_time_us != 0 {
+            self.heartbeats()
+                .written
+                .push_back((end_lsn, commit_time_us));
+        }
+    }
+
+    /// Everything up to `lsn` is durable in the sink.
+    pub fn durable(&self, lsn: Lsn) {
+        let mut heartbeats = self.heartbeats();
+        let now = now_us();
+        while let Some((_, committed)) = heartbeats.written.pop_front_if(|(end, _)| *end <= lsn) {
+            // Clocks of two machines may differ by more than it took.
+            let delay = Duration::from_micros(u64::try_from(now - committed).unwrap_or(0));
+            heartbeats.durable += 1;
+            heartbeats.last = delay;
+            heartbeats.longest = heartbeats.longest.max(delay);
+        }
+    }
+
+    fn heartbeats(&self) -> MutexGuard<'_, Heartbeats> {
+        // What is counted here is only shown.
+        self.heartbeats
+            .lock()
+            .unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 
     fn wal_end(&self) -> Lsn {
@@ -81,18 +125,24 @@ impl Progress {
         if commit == 0 || ledger.accepted_lsn() >= self.wal_end() {
             return 0.0;
         }
-        let now = SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .map_or(0, |since| since.as_micros() as i64);
-        ((now - commit) as f64 / 1e6).max(0.0)
+        ((now_us() - commit) as f64 / 1e6).max(0.0)
     }
 
     /// The last line of a run.
     pub fn summary(&self, ledger: &Ledger) -> String {
         let seconds = self.started.elapsed().as_secs_f64();
         let events = self.events.load(Relaxed);
+        let heartbeats = self.heartbeats();
+        let beats = match heartbeats.durable {
+            0 => String::new(),
+            count => format!(
+                ", {count} heartbeats, the last after {:.1} ms, the longest after {:.1} ms",
+                milliseconds(heartbeats.last),
+                milliseconds(heartbeats.longest)
+            ),
+        };
         format!(
-            "{events} events of {} transactions ({}) in {seconds:.1} s, {:.0} events/s, acknowledged {}",
+            "{events} events of {} transactions ({}) in {seconds:.1} s, {:.0} events/s, acknowledged {}{beats}",
             self.transactions.load(Relaxed),
             size(self.bytes.load(Relaxed)),
             events as f64 / seconds.max(0.001),
@@ -147,8 +197,14 @@ impl Entry {
         let seconds = self.last.0.elapsed().as_secs_f64();
         let rate = (events - self.last.1) as f64 / seconds.max(0.001);
         self.last = (Instant::now(), events);
+        let heartbeats = progress.heartbeats();
+        let beat = match heartbeats.durable {
+            0 => String::new(),
+            _ => format!(", heartbeat after {:.1} ms", milliseconds(heartbeats.last)),
+        };
+        drop(heartbeats);
         format!(
-            "{}{rate:.0} changes/s, {events} in all, lag {} and {:.1} s, acknowledged {}",
+            "{}{rate:.0} changes/s, {events} in all, lag {} and {:.1} s, acknowledged {}{beat}",
             self.prefix(),
             size(progress.lag_bytes(ledger)),
             progress.lag_seconds(ledger),
@@ -267,6 +323,17 @@ impl Watchdog {
     }
 }
 
+/// Microseconds since the Unix epoch, by this machine's clock.
+fn now_us() -> i64 {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |since| since.as_micros() as i64)
+}
+
+fn milliseconds(time: Duration) -> f64 {
+    time.as_secs_f64() * 1e3
+}
+
 fn size(bytes: u64) -> String {
     match bytes {
         0..10_240 => format!("{bytes} bytes"),
@@ -301,6 +368,27 @@ mod tests {
         assert_eq!(at(230, 5, 11), None);
         assert!(at(262, 5, 11).unwrap().contains("sends nothing"));
         assert_eq!(at(300, 5, 100), None);
+    }
+
+    #[test]
+    fn a_heartbeats_delay_runs_from_its_commit_until_it_is_durable() {
+        let progress = Progress::default();
+        let ledger = Ledger::new(Lsn(1));
+        progress.heartbeat(Lsn(10), now_us() - 3_000_000);
+        progress.heartbeat(Lsn(20), now_us() - 1_000_000);
+        progress.heartbeat(Lsn(30), now_us() + 60_000_000);
+        progress.durable(Lsn(9));
+        assert!(!progress.summary(&ledger).contains("heartbeat"));
+        progress.durable(Lsn(25));
+        let summary = progress.summary(&ledger);
+        assert!(
+            summary.contains(", 2 heartbeats, the last after 10"),
+            "{summary}"
+        );
+        assert!(summary.contains(" ms, the longest after 30"), "{summary}");
+        // A server's clock that is ahead makes no time of less than nothing.
+        progress.durable(Lsn(30));
+        assert!(progress.summary(&ledger).contains("the last after 0.0 ms"));
     }
 
     #[test]

@@ -23,7 +23,7 @@ use crate::encode::debezium::{DebeziumJson, DebeziumOptions};
 use crate::encode::{Encode, WithoutOwnEvents};
 use crate::error::{Class, Failure, Result};
 use crate::filter::RowFilter;
-use crate::heartbeat::{self, Heartbeat};
+use crate::heartbeat::{self, Ear, Heartbeat};
 use crate::ledger::Ledger;
 use crate::pipeline::deliver::Delivery;
 use crate::pipeline::feedback::{Rhythm, status_interval};
@@ -50,12 +50,10 @@ pub fn run(options: RunOptions) -> Result<()> {
 }
 
 /// Reads one slot until the end that was asked for, `stop`, or a failure that
-/// another attempt cannot mend. `name` tells it from others; `beats`: the
-/// heartbeat that was asked for is this one's to write.
+/// another attempt cannot mend. `name` tells it from others.
 async fn read_slot(
     options: RunOptions,
     name: Option<&str>,
-    beats: bool,
     mut stop: watch::Receiver<bool>,
     board: &Board,
 ) -> Result<()> {
@@ -64,9 +62,9 @@ async fn read_slot(
     let Some(mut upstream) = connect(&options, true, &mut backoff, &mut stop).await? else {
         return Ok(());
     };
-    let (parts, mut delivery) = prepare(&options, state_dir.as_ref(), &mut upstream).await?;
+    let (mut parts, mut delivery) = prepare(&options, state_dir.as_ref(), &mut upstream).await?;
     let _heartbeat = heartbeat::start(
-        options.heartbeat.as_ref().filter(|_| beats),
+        options.heartbeat.as_ref(),
         &options.conninfo,
         upstream.publication(&options),
     );
@@ -98,7 +96,16 @@ async fn read_slot(
         if *stop.borrow() {
             break Ok(());
         }
-        match again(&options, &parts, identity, failure, &mut backoff, &mut stop).await {
+        match again(
+            &options,
+            &mut parts,
+            identity,
+            failure,
+            &mut backoff,
+            &mut stop,
+        )
+        .await
+        {
             Ok(Some(next)) => upstream = next,
             Ok(None) => break Ok(()),
             Err(failure) => break Err(failure),
@@ -169,31 +176,25 @@ async fn wait(
 /// source.
 async fn again(
     options: &RunOptions,
-    parts: &Parts,
+    parts: &mut Parts,
     identity: Identity,
     failure: Failure,
     backoff: &mut Backoff,
     stop: &mut watch::Receiver<bool>,
 ) -> Result<Option<Upstream>> {
+    if !wait(options, failure, backoff, stop).await? {
+        return Ok(None);
+    }
+    let Some(mut upstream) = connect(options, false, backoff, stop).await? else {
+        return Ok(None);
+    };
     let acknowledged = State {
         identity,
         position: parts.ledger.flush_lsn(),
         sink: None,
     };
-    let mut failure = failure;
-    loop {
-        if !wait(options, failure, backoff, stop).await? {
-            return Ok(None);
-        }
-        let Some(mut upstream) = connect(options, false, backoff, stop).await? else {
-            return Ok(None);
-        };
-        match upstream.position(&acknowledged, false).await {
-            Ok(_) => return Ok(Some(upstream)),
-            // Cut off while it told of its timeline: `wait` decides.
-            Err(cut) => failure = cut,
-        }
-    }
+    upstream.position(&acknowledged, false).await?;
+    Ok(Some(upstream))
 }
 
 fn open_state_dir(options: &RunOptions) -> Result<Option<StateDir>> {
@@ -300,6 +301,9 @@ async fn prepare(
         spill,
         filter: RowFilter::new(options.rules.clone(), upstream.knowledge.clone()),
         encoder: encoder(options, &identity),
+        ear: Ear {
+            table: options.heartbeat.as_ref().and_then(Heartbeat::table_name),
+        },
         workers: options.workers.unwrap_or_else(|| {
             std::thread::available_parallelism().map_or(2, std::num::NonZero::get)
         }),

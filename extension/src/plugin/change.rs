@@ -50,6 +50,25 @@ unsafe fn read<'a>(change: *const pg_sys::ReorderBufferChange) -> Outcome<RowCha
 
 impl Decoder {
     /// # Safety
+    /// As for [`Decoder::change`].
+    #[inline]
+    pub unsafe fn counted_change(
+        &mut self,
+        relation: pg_sys::Relation,
+        change: *const pg_sys::ReorderBufferChange,
+        streamed: Option<u32>,
+    ) -> Outcome {
+        // SAFETY: as the caller promises.
+        unsafe {
+            if self.frames.statistics.count() {
+                self.timed(|decoder| decoder.change(relation, change, streamed))
+            } else {
+                self.change(relation, change, streamed)
+            }
+        }
+    }
+
+    /// # Safety
     /// Within the change callback or, with the xid of the change's
     /// (sub)transaction, the stream_change callback.
     #[inline]
@@ -70,6 +89,7 @@ impl Decoder {
         // SAFETY: as the caller promises.
         let entry = unsafe { self.relations.find(relation, || pin(pinned))? };
         if !entry.passes {
+            self.frames.statistics.filtered += 1;
             return Ok(());
         }
         // SAFETY: as the caller promises.

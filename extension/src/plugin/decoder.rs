@@ -124,6 +124,7 @@ impl Decoder {
             (*callback).arg = decoder;
             pg_sys::MemoryContextRegisterResetCallback(parent, callback);
             (*ctx).output_plugin_private = decoder;
+            Self::of(ctx)?.publish_statistics();
         }
         Ok(())
     }

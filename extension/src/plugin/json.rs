@@ -134,7 +134,9 @@ impl Style {
 
 impl Decoder {
     fn json_write(&mut self) {
-        server::write(self.ctx, &[self.json.buffer.as_bytes()]);
+        self.frames
+            .statistics
+            .write(self.ctx, &[self.json.buffer.as_bytes()]);
         // A rare giant does not stay.
         if self.json.buffer.capacity() > 1 << 20 {
             self.json.buffer = String::new();

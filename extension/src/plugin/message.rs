@@ -21,6 +21,7 @@ pub struct LogicalMessage<'a> {
 impl Decoder {
     /// `streamed`: in a streamed block, the (sub)transaction's xid.
     pub fn message(&mut self, message: &LogicalMessage<'_>, streamed: Option<u32>) -> Outcome {
+        self.frames.statistics.count();
         if self.options.format == Format::None {
             return Ok(());
         }
@@ -31,12 +32,14 @@ impl Decoder {
             0
         };
         if !self.options.messages {
+            self.frames.statistics.filtered += 1;
             return Ok(());
         }
         let converter = self.converter;
         let place = || "a logical message's prefix".to_owned();
         let prefix = converter.to_utf8_anywhere(message.prefix, place)?;
         if !self.options.prefixes.passes(&prefix) {
+            self.frames.statistics.filtered += 1;
             return Ok(());
         }
         if self.options.format == Format::Json {

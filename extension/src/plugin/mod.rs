@@ -24,6 +24,7 @@ mod relation_cache;
 mod server;
 mod settings;
 mod startup;
+mod statistics;
 mod stream;
 mod text;
 mod transaction;
@@ -117,7 +118,11 @@ unsafe extern "C-unwind" fn shutdown(_ctx: Ctx) {}
 unsafe extern "C-unwind" fn filter_by_origin(ctx: Ctx, origin: pg_sys::RepOriginId) -> bool {
     // SAFETY: within this callback. While a slot is created there is no
     // decoder, and nothing to leave out.
-    unsafe { Decoder::find(ctx) }.is_some_and(|decoder| decoder.options.origins.leaves_out(origin))
+    unsafe { Decoder::find(ctx) }.is_some_and(|decoder| {
+        let leaves_out = decoder.options.origins.leaves_out(origin);
+        decoder.frames.statistics.origin_filtered += u64::from(leaves_out);
+        leaves_out
+    })
 }
 
 #[pg_guard]
@@ -134,7 +139,11 @@ unsafe extern "C-unwind" fn change(
     change: Change,
 ) {
     // SAFETY: within this callback.
-    unsafe { with(ctx, |decoder| decoder.change(relation, change, None)) }
+    unsafe {
+        with(ctx, |decoder| {
+            decoder.counted_change(relation, change, None)
+        })
+    }
 }
 
 #[pg_guard]
@@ -280,7 +289,7 @@ unsafe extern "C-unwind" fn stream_change(
     // SAFETY: within this callback.
     unsafe {
         with(ctx, |decoder| {
-            decoder.change(relation, change, Some(change_xid(change)))
+            decoder.counted_change(relation, change, Some(change_xid(change)))
         })
     }
 }

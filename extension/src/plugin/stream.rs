@@ -89,6 +89,7 @@ impl Decoder {
     /// # Safety
     /// Within the stream_commit callback.
     pub unsafe fn stream_commit(&mut self, txn: Txn) -> Outcome {
+        self.frames.statistics.transactions += 1;
         // SAFETY: as the caller promises.
         let sent = unsafe {
             let sent = self.forget(txn);
@@ -106,6 +107,7 @@ impl Decoder {
     /// # Safety
     /// Within the stream_prepare callback.
     pub unsafe fn stream_prepare(&mut self, txn: Txn) -> Outcome {
+        self.frames.statistics.transactions += 1;
         // SAFETY: as the caller promises.
         unsafe {
             self.forget(txn);

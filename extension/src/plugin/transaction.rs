@@ -127,6 +127,7 @@ impl Decoder {
 
     #[inline]
     pub fn commit(&mut self) -> Outcome {
+        self.frames.statistics.transactions += 1;
         let sent = match self.options.format {
             Format::Native => self.frames.finish(false),
             Format::Json => {
@@ -160,6 +161,7 @@ impl Decoder {
     /// # Safety
     /// Within the prepare callback.
     pub unsafe fn prepare(&mut self, txn: Txn) -> Outcome {
+        self.frames.statistics.transactions += 1;
         match self.options.format {
             Format::Native => {
                 // Since 18 the server calls this for a transaction without any

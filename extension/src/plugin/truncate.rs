@@ -22,6 +22,7 @@ impl Decoder {
         change: *const pg_sys::ReorderBufferChange,
         streamed: Option<u32>,
     ) -> Outcome {
+        self.frames.statistics.count();
         if self.options.format == Format::None {
             return Ok(());
         }
@@ -50,6 +51,7 @@ impl Decoder {
             // SAFETY: as the caller promises.
             let entry = unsafe { self.relations.find(*relation, || pin(pinned))? };
             let passes = entry.passes;
+            self.frames.statistics.filtered += u64::from(!passes);
             if self.options.format == Format::Json {
                 if passes {
                     self.json_truncate(lsn);

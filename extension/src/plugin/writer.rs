@@ -15,7 +15,7 @@ use walferry_protocol::{
 };
 
 use super::failure::{Failure, Outcome};
-use super::server;
+use super::statistics::Statistics;
 
 /// A record that grows beyond this is cut into fragments.
 pub const RECORD_LIMIT: usize = 4 << 20;
@@ -92,6 +92,7 @@ impl Room {
 /// The frames of one connection.
 pub struct Frames {
     ctx: *mut pg_sys::LogicalDecodingContext,
+    pub statistics: Statistics,
     /// Records; those before `closed` are complete.
     records: Vec<u8>,
     closed: usize,
@@ -124,6 +125,7 @@ impl Frames {
             .map_err(|_| Failure::out_of_memory(capacity))?;
         Ok(Frames {
             ctx,
+            statistics: Statistics::new(),
             records,
             closed: 0,
             definitions: Vec::new(),
@@ -216,7 +218,7 @@ impl Frames {
         self.send_start();
         self.header.clear();
         encode_header(&mut self.header, context, Flags(flags), &[]);
-        server::write(self.ctx, &[&self.header, records]);
+        self.statistics.write(self.ctx, &[&self.header, records]);
     }
 
     /// Sends the closed records.
@@ -231,7 +233,8 @@ impl Frames {
             &self.definitions,
         );
         self.begun = true;
-        server::write(self.ctx, &[&self.header, &self.records[..self.closed]]);
+        self.statistics
+            .write(self.ctx, &[&self.header, &self.records[..self.closed]]);
         self.definitions.clear();
         // Normally all of it; when a record has just outgrown the frame, its
         // beginning stays.
@@ -243,7 +246,7 @@ impl Frames {
         if let Some(start) = self.start.take() {
             self.header.clear();
             encode_header(&mut self.header, &Context::Start(start), Flags(0), &[]);
-            server::write(self.ctx, &[&self.header]);
+            self.statistics.write(self.ctx, &[&self.header]);
         }
     }
 
@@ -267,7 +270,8 @@ impl Frames {
             &self.definitions,
         );
         self.begun = true;
-        server::write(self.ctx, &[&self.header, &self.records[..length]]);
+        self.statistics
+            .write(self.ctx, &[&self.header, &self.records[..length]]);
         self.definitions.clear();
         self.records.drain(..length);
     }

@@ -168,6 +168,10 @@ impl Delivery {
         failpoint::reached("after-write");
         for boundary in &encoded.boundaries {
             self.progress.committed(boundary.commit_time_us);
+            if boundary.heartbeat {
+                self.progress
+                    .heartbeat(boundary.end_lsn, boundary.commit_time_us);
+            }
         }
         self.accept(last.end_lsn);
         self.unflushed.commits = true;

@@ -125,6 +125,7 @@ impl Bench {
         for byte in text.bytes() {
             if byte == b'.' {
                 boundaries.push(Boundary {
+                    heartbeat: false,
                     at: bytes.len(),
                     end_lsn: Lsn(first + boundaries.len() as u64),
                     commit_time_us: 1,

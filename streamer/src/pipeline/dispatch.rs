@@ -85,6 +85,8 @@ pub struct Boundary {
     /// Microseconds since the Unix epoch; 0 for a message outside any
     /// transaction.
     pub commit_time_us: i64,
+    /// A heartbeat is in it.
+    pub heartbeat: bool,
 }
 
 #[derive(Debug)]

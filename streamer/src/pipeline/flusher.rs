@@ -139,6 +139,7 @@ impl Worker {
         }
         failpoint::reached("after-state-before-ack");
         self.ledger.durable_through(request.candidate);
+        self.progress.durable(request.candidate.lsn());
         self.progress
             .flushes
             .fetch_add(1, std::sync::atomic::Ordering::Relaxed);

@@ -18,6 +18,7 @@ use super::{receive, worker};
 use crate::encode::Encode;
 use crate::error::{Failure, Result};
 use crate::filter::RowFilter;
+use crate::heartbeat::Ear;
 use crate::ledger::Ledger;
 use crate::progress::Progress;
 use crate::source::changes::{ChangeReader, ChangeWriter};
@@ -38,6 +39,7 @@ pub struct Parts {
     /// What goes through; `None`: everything.
     pub filter: Option<RowFilter>,
     pub encoder: Arc<dyn Encode>,
+    pub ear: Ear,
     pub workers: usize,
     /// Bytes of changes in memory.
     pub memory_limit: usize,
@@ -165,8 +167,9 @@ impl Threads {
         for number in 0..workers {
             let (jobs, outputs) = (jobs.clone(), outputs_in.clone());
             let (encoder, filter) = (Arc::clone(&parts.encoder), parts.filter.clone());
+            let ear = parts.ear.clone();
             handles.push(spawn(format!("worker-{number}"), move || {
-                worker::run(&jobs, &outputs, &encoder, filter);
+                worker::run(&jobs, &outputs, &encoder, filter, &ear);
             })?);
         }
         Ok(Threads {

@@ -1,5 +1,6 @@
 //! Workers decode and encode: the expensive part, on as many threads as asked.
 
+use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
@@ -10,6 +11,7 @@ use crate::encode::Encode;
 use crate::error::{Failure, Result};
 use crate::event::Event;
 use crate::filter::{Outcome, RowFilter};
+use crate::heartbeat::Ear;
 
 /// Works until there are no more jobs, or nobody wants the results.
 pub fn run(
@@ -17,17 +19,18 @@ pub fn run(
     outputs: &Sender<(u64, Output)>,
     encoder: &Arc<dyn Encode>,
     mut filter: Option<RowFilter>,
+    ear: &Ear,
 ) {
     for job in jobs {
         let number = job.number;
-        let encoded = encode(job, &**encoder, &mut filter);
+        let encoded = encode(job, &**encoder, &mut filter, ear);
         if outputs.send((number, Output::Events(encoded))).is_err() {
             return;
         }
     }
 }
 
-fn encode(job: Job, encoder: &dyn Encode, filter: &mut Option<RowFilter>) -> Encoded {
+fn encode(job: Job, encoder: &dyn Encode, filter: &mut Option<RowFilter>, ear: &Ear) -> Encoded {
     let size: usize = job.pieces.iter().map(|piece| piece.records.len()).sum();
     let mut encoded = Encoded {
         // A row's JSON is a few times its datums.
@@ -40,13 +43,14 @@ fn encode(job: Job, encoder: &dyn Encode, filter: &mut Option<RowFilter>) -> Enc
     };
     for piece in job.pieces {
         let whole = encoded.bytes.len();
+        let mut heartbeat = false;
         // A panic in a decoder is a defect; it must stop the stream at its
         // place in order like any frame that cannot be read.
         let done = catch_unwind(AssertUnwindSafe(|| {
-            encode_piece(&piece, encoder, filter.as_mut(), &mut encoded)
+            encode_piece(&piece, encoder, filter.as_mut(), ear, &mut encoded)
         }));
         match done {
-            Ok(Ok(())) => {}
+            Ok(Ok(heard)) => heartbeat = heard,
             Ok(Err(failure)) => encoded.failure = Some(failure),
             Err(_) => {
                 encoded.failure = Some(
@@ -69,6 +73,7 @@ fn encode(job: Job, encoder: &dyn Encode, filter: &mut Option<RowFilter>) -> Enc
                 at: encoded.bytes.len(),
                 end_lsn: piece.transaction.end_lsn,
                 commit_time_us: piece.transaction.commit_time_us,
+                heartbeat,
             });
             encoded.open = None;
         } else {
@@ -79,15 +84,18 @@ fn encode(job: Job, encoder: &dyn Encode, filter: &mut Option<RowFilter>) -> Enc
     encoded
 }
 
+/// Whether there was a heartbeat in it.
 fn encode_piece(
     piece: &Piece,
     encoder: &dyn Encode,
     filter: Option<&mut RowFilter>,
+    ear: &Ear,
     encoded: &mut Encoded,
-) -> Result<()> {
+) -> Result<bool> {
     if piece.records.is_empty() {
-        return Ok(());
+        return Ok(false);
     }
+    let heard = Cell::new(false);
     let (bytes, events) = (&mut encoded.bytes, &mut encoded.events);
     let mut encode = |event: &Event<'_>| {
         let before = bytes.len();
@@ -96,13 +104,19 @@ fn encode_piece(
         Ok(())
     };
     let Some(filter) = filter else {
-        return piece.dialect.decode(piece, &mut encode);
+        piece.dialect.decode(piece, &mut |event| {
+            heard.set(heard.get() || ear.hears(event));
+            encode(event)
+        })?;
+        return Ok(heard.get());
     };
-    piece
-        .dialect
-        .decode(piece, &mut |event| match filter.apply(event)? {
+    piece.dialect.decode(piece, &mut |event| {
+        heard.set(heard.get() || ear.hears(event));
+        match filter.apply(event)? {
             Outcome::Same => encode(event),
             Outcome::Dropped => Ok(()),
             Outcome::Instead(event) => encode(&event),
-        })
+        }
+    })?;
+    Ok(heard.get())
 }
