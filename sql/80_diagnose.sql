@@ -9,8 +9,29 @@ CREATE FUNCTION walferry.diagnose(slot name DEFAULT NULL)
     s AS MATERIALIZED (
         SELECT v.* FROM walferry.slots v WHERE slot IS NULL OR v.slot_name = slot
     ),
+    -- Where the WAL begins that is kept for the slot that keeps most, if pg_walinspect may be asked.
+    oldest AS MATERIALIZED (
+        SELECT w.* FROM (
+            SELECT s.slot_name FROM s, l
+            WHERE s.slot_type = 'logical' AND s.state <> 'invalidated'
+                AND coalesce(s.beyond_checkpoint_bytes, s.retained_bytes) > l.retained_wal
+            ORDER BY s.retained_bytes DESC LIMIT 1
+        ) k, LATERAL walferry.slot_wal(k.slot_name) w
+        WHERE w.why_null IS NULL
+    ),
+    oldest_wal AS MATERIALIZED (
+        SELECT jsonb_agg(jsonb_build_object('xid', o.xid, 'first_lsn', o.first_lsn, 'bytes', o.bytes,
+            'relation', o.relation) ORDER BY o.first_lsn) AS wal
+        FROM (
+            SELECT o.xid::text AS xid, min(o.first_lsn) AS first_lsn, sum(o.bytes) AS bytes,
+                (array_agg(o.relation ORDER BY o.bytes DESC) FILTER (WHERE o.relation IS NOT NULL))[1] AS relation
+            FROM oldest o WHERE o.xid IS NOT NULL
+            GROUP BY o.xid::text ORDER BY 2 LIMIT 10
+        ) o
+    ),
     b AS MATERIALIZED (
-        SELECT k.*, s.slot_type, s.retained_bytes, s.lag_bytes, s.lag, s.connected_since
+        SELECT k.*, s.slot_type, s.retained_bytes, s.lag_bytes, s.lag, s.connected_since, s.beyond_checkpoint_bytes,
+            (SELECT min(o.first_lsn) FROM oldest o WHERE o.xid = k.xid) AS first_record
         FROM walferry.slot_blockers(slot) k
         JOIN s ON s.slot_name = k.slot_name
     ),
@@ -98,7 +119,9 @@ CREATE FUNCTION walferry.diagnose(slot name DEFAULT NULL)
 
         UNION ALL
         -- Once for a transaction, with all the slots that it holds.
-        SELECT CASE WHEN max(b.retained_bytes) > max(l.retained_wal) THEN 'critical' ELSE 'warning' END,
+        SELECT CASE WHEN max(b.retained_bytes) > max(l.retained_wal)
+                AND max(b.age) > max(CASE WHEN b.gid IS NULL THEN l.long_transaction ELSE l.prepared_transaction END)
+                THEN 'critical' ELSE 'warning' END,
             CASE WHEN b.gid IS NULL THEN 'long_transaction' ELSE 'prepared_transaction' END,
             coalesce(b.gid, 'pid ' || b.pid),
             format('it holds %s of %s: %s',
@@ -108,11 +131,14 @@ CREATE FUNCTION walferry.diagnose(slot name DEFAULT NULL)
             jsonb_build_object('slots', jsonb_agg(b.slot_name ORDER BY b.slot_name),
                 'retained_bytes', max(b.retained_bytes), 'xid', b.xid::text, 'owner', b.owner, 'database', b.database,
                 'application_name', b.application_name, 'age_seconds', round(extract(epoch FROM max(b.age))),
-                'query', b.query),
+                'query', b.query, 'first_record', min(b.first_record)),
             b.fix
         FROM b, l
         WHERE (b.kind = 'transaction' AND b.age > l.long_transaction)
             OR (b.kind = 'prepared transaction' AND b.age > l.prepared_transaction)
+            -- However young: with it gone, so much of the disk would be free.
+            OR (b.kind IN ('transaction', 'prepared transaction')
+                AND coalesce(b.beyond_checkpoint_bytes, b.retained_bytes) > l.retained_wal)
         GROUP BY b.gid, b.pid, b.finding, b.xid::text, b.owner, b.database, b.application_name, b.query, b.fix
 
         UNION ALL
@@ -127,7 +153,9 @@ CREATE FUNCTION walferry.diagnose(slot name DEFAULT NULL)
             END,
             b.slot_name::text, b.finding,
             jsonb_build_object('pid', b.pid, 'application_name', b.application_name, 'retained_bytes', b.retained_bytes,
-                'lag_bytes', b.lag_bytes, 'lag', b.lag, 'connected_since', b.connected_since),
+                'lag_bytes', b.lag_bytes, 'lag', b.lag, 'connected_since', b.connected_since)
+            || CASE WHEN b.kind = 'waiting' THEN jsonb_build_object('oldest_wal', (SELECT o.wal FROM oldest_wal o))
+                ELSE '{}' END,
             b.fix
         FROM b
         WHERE b.kind IN ('waiting', 'primary', 'decoding', 'standby', 'consumer does not confirm', 'consumer does not receive')

@@ -15,7 +15,12 @@ mod shared;
 ::pgrx::pg_module_magic!();
 
 // In the order of their names, which is the order `scripts/install-extension` has them in.
-extension_sql_file!("../../sql/00_version.sql", name = "version");
+extension_sql_file!("../../sql/00_schema.sql", name = "schema");
+extension_sql_file!(
+    "../../sql/00_version.sql",
+    name = "version",
+    requires = ["schema"]
+);
 extension_sql_file!(
     "../../sql/01_library.sql",
     name = "library",
@@ -32,9 +37,14 @@ extension_sql_file!(
     requires = ["quoting"]
 );
 extension_sql_file!(
+    "../../sql/11_preflight_columns.sql",
+    name = "preflight_columns",
+    requires = ["preflight_facts"]
+);
+extension_sql_file!(
     "../../sql/20_limits.sql",
     name = "limits",
-    requires = ["preflight_facts"]
+    requires = ["preflight_columns"]
 );
 extension_sql_file!(
     "../../sql/30_samples.sql",
@@ -87,9 +97,14 @@ extension_sql_file!(
     requires = ["blockers"]
 );
 extension_sql_file!(
+    "../../sql/65_slot_wal.sql",
+    name = "slot_wal",
+    requires = ["forecast"]
+);
+extension_sql_file!(
     "../../sql/70_preflight.sql",
     name = "preflight",
-    requires = ["forecast"]
+    requires = ["slot_wal"]
 );
 extension_sql_file!(
     "../../sql/80_diagnose.sql",

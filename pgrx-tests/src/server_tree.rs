@@ -159,6 +159,18 @@ impl ServerTree {
         self.pkglibdir.join(format!("{name}.so")).exists()
     }
 
+    /// Whether the server has this output plugin. The server of Debian 12, on
+    /// which everything is tested, has all that walferry reads; those of other
+    /// versions may lack wal2json.
+    pub fn has_plugin(&self, plugin: &str) -> bool {
+        let has = self.has_library(plugin);
+        assert!(
+            has || self.major() != 15,
+            "{plugin} is not installed: make setup"
+        );
+        has
+    }
+
     /// Ready-made data directories lie here, one per way of initdb.
     pub(crate) fn templates(&self) -> PathBuf {
         self.root.join("templates")

@@ -1,74 +1,22 @@
 //! The SQL half, by extension and by managed pack: the same schema, for the same few eyes, on every version.
 
+mod sql_schema;
+
 use std::process::Command;
 
+use sql_schema::{catalogue, install, written};
 use walferry_tests::{Server, checkout, wait_until};
-
-/// Writes the managed pack below the server's folder, and its path.
-fn managed_pack(server: &Server) -> String {
-    let path = server.scratch_dir().join("pack.sql");
-    let written = Command::new(checkout().join("scripts/managed-pack"))
-        .arg(&path)
-        .output()
-        .unwrap();
-    assert!(written.status.success(), "{written:?}");
-    std::fs::read_to_string(&path).unwrap()
-}
-
-/// Installs the pack as a role that is no superuser.
-fn install(server: &Server, pack: &str) {
-    server.psql(
-        "managed",
-        &format!("SET SESSION AUTHORIZATION plain;\n{pack}"),
-    );
-}
 
 /// A server with the extension in `postgres` and the pack in `managed`, which
 /// belongs to a role with no special right.
 fn both() -> (Server, String) {
     let server = Server::start_default();
-    let pack = managed_pack(&server);
+    let pack = written("managed");
     server.sql("CREATE ROLE plain LOGIN");
     server.sql("CREATE DATABASE managed OWNER plain");
     install(&server, &pack);
     server.sql("CREATE EXTENSION walferry");
     (server, pack)
-}
-
-/// Everything in schema walferry: names, columns, types, comments, rights,
-/// definitions. Of functions that the library has in one and SQL in the other, what is to be seen from outside.
-fn catalogue(server: &Server, database: &str) -> Vec<String> {
-    let rows = server.texts_in(
-        database,
-        "SELECT format('relation %s %s %s %s | %s', c.relkind, c.relname, c.relacl,
-                obj_description(c.oid, 'pg_class'), CASE WHEN c.relkind = 'v' THEN pg_get_viewdef(c.oid) END)
-         FROM pg_class c WHERE c.relnamespace = 'walferry'::regnamespace
-         UNION ALL
-         SELECT format('column %s.%s %s %s %s', c.relname, a.attname, a.attnum,
-                format_type(a.atttypid, a.atttypmod), col_description(c.oid, a.attnum))
-         FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid
-         WHERE c.relnamespace = 'walferry'::regnamespace AND a.attnum > 0
-         UNION ALL
-         SELECT format('function %s(%s) %s | %s | %s | %s', p.proname, pg_get_function_arguments(p.oid),
-                pg_get_function_result(p.oid), p.proacl, obj_description(p.oid, 'pg_proc'),
-                CASE WHEN p.proname NOT IN ('version', 'wal_space', 'decoders') THEN pg_get_functiondef(p.oid) END)
-         FROM pg_proc p WHERE p.pronamespace = 'walferry'::regnamespace
-         UNION ALL
-         SELECT format('constraint %s %s', conname, pg_get_constraintdef(oid)) FROM pg_constraint
-         WHERE connamespace = 'walferry'::regnamespace
-         UNION ALL
-         SELECT format('schema %s', nspacl) FROM pg_namespace WHERE nspname = 'walferry'
-         ORDER BY 1",
-    );
-    rows.iter()
-        .map(|row| {
-            // The owner is who installed it.
-            ["plain=", "/plain"]
-                .iter()
-                .zip(["postgres=", "/postgres"])
-                .fold(row.clone(), |row, (from, to)| row.replace(from, to))
-        })
-        .collect()
 }
 
 #[test]
@@ -100,14 +48,30 @@ fn the_managed_pack_and_the_extension_make_the_same_schema() {
     assert!(format!("{refused:?}").contains("the extension walferry is installed"));
 
     // Nothing is left behind.
-    let left = "SELECT count(*) FROM pg_depend WHERE refobjid = 'walferry'::regnamespace AND deptype = 'n' \
-                AND classid <> 'pg_extension'::regclass";
-    assert!(server.value::<i64>(left) > 20);
+    let everything = "SELECT pg_describe_object(classid, objid, 0) FROM pg_depend \
+         UNION SELECT 'schema ' || nspname FROM pg_namespace UNION SELECT 'event ' || evtname FROM pg_event_trigger";
+    server.sql("SELECT walferry.ddl_capture_on()");
+    let with: Vec<String> = server.texts_in("postgres", everything);
     server.sql("DROP EXTENSION walferry");
-    assert_eq!(server.value::<i64>(left), 0);
-    server.sql("CREATE EXTENSION walferry");
+    let without = server.texts_in("postgres", everything);
+    assert!(with.len() > without.len() + 50);
+    assert!(
+        !without.iter().any(|one| one.contains("walferry")),
+        "{without:?}"
+    );
+    // Nor is anybody's own schema of that name filled.
+    server.sql("CREATE SCHEMA walferry AUTHORIZATION plain");
+    let refused = server.try_sql("postgres", "CREATE EXTENSION walferry");
+    assert!(format!("{:?}", refused.unwrap_err()).contains("already exists"));
+    server.sql("DROP SCHEMA walferry; CREATE EXTENSION walferry");
     assert_eq!(catalogue(&server, "postgres"), extension);
     server.sql_in("managed", "DROP SCHEMA walferry CASCADE");
+    assert!(
+        !server
+            .texts_in("managed", everything)
+            .iter()
+            .any(|one| one.contains("walferry"))
+    );
     install(&server, &pack);
     assert_eq!(catalogue(&server, "managed"), managed);
 }
@@ -135,7 +99,7 @@ fn everything_is_documented_pinned_and_closed_to_the_public() {
                    AND c.relkind IN ('r', 'v') AND obj_description(c.oid, 'pg_class') IS NULL
                  UNION ALL SELECT c.relname || '.' || a.attname FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid
                  WHERE c.relnamespace = 'walferry'::regnamespace AND c.relkind IN ('r', 'v') AND a.attnum > 0
-                   AND c.relname NOT LIKE 'preflight%' AND col_description(c.oid, a.attnum) IS NULL"
+                   AND NOT a.attisdropped AND col_description(c.oid, a.attnum) IS NULL"
             ),
             [""; 0],
             "without a comment"

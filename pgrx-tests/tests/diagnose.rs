@@ -184,6 +184,17 @@ fn the_transaction_that_holds_a_slot_is_named_wherever_it_runs() {
         monitor.told(),
         [format!("critical long_transaction pid {pid}")]
     );
+    // A young one is to blame too, and no reason to wake anybody.
+    monitor
+        .client()
+        .batch_execute("SET walferry.long_transaction = '1h'")
+        .unwrap();
+    let young = monitor.expect_while("long_transaction", || server.sql("CHECKPOINT"));
+    assert_eq!(young.severity, "warning");
+    monitor
+        .client()
+        .batch_execute("SET walferry.long_transaction = '1s'")
+        .unwrap();
     let blockers = monitor
         .client()
         .query(
@@ -198,11 +209,49 @@ fn the_transaction_that_holds_a_slot_is_named_wherever_it_runs() {
         "{restart_lsn,catalog_xmin}"
     );
 
+    // Guessed from its age so far; the WAL itself tells, where it may be read.
+    let why_not = |monitor: &mut Monitor| -> String {
+        monitor
+            .client()
+            .query_one("SELECT why_null FROM walferry.slot_wal('ferry')", &[])
+            .unwrap()
+            .get(0)
+    };
+    let unread = why_not(&mut monitor);
+    assert!(named.evidence["first_record"].is_null());
+    if server.has_extension("pg_walinspect") {
+        assert!(unread.ends_with("CREATE EXTENSION pg_walinspect;"));
+        server.sql(&unread[unread.find("CREATE").unwrap()..]);
+        let refused = why_not(&mut monitor);
+        server.sql(&refused[refused.find("GRANT").unwrap()..]);
+        let kept = monitor
+            .client()
+            .query(
+                "SELECT pid, relation FROM walferry.slot_wal('ferry') WHERE still_open",
+                &[],
+            )
+            .unwrap();
+        assert_eq!(kept.len(), 1);
+        assert_eq!(kept[0].get::<_, i32>(0), pid);
+        let relation: String = kept[0].get(1);
+        assert!(relation.ends_with(" of database elsewhere"), "{relation}");
+        let proved = monitor.expect("long_transaction");
+        assert!(proved.evidence["first_record"].is_string(), "{proved:?}");
+    } else {
+        assert!(!unread.is_empty());
+    }
     named.mend(&server, "postgres");
     monitor.expect_gone("long_transaction");
     // What it held is held until the WAL says that it is gone.
     let waiting = monitor.expect("blocker_gone");
     assert_eq!(waiting.severity, "info");
+    if server.has_extension("pg_walinspect") {
+        let oldest = waiting.evidence["oldest_wal"].as_array().unwrap();
+        assert!(
+            oldest.iter().any(|one| one["xid"] == named.evidence["xid"]),
+            "{waiting:?}"
+        );
+    }
     monitor.expect_gone_while("blocker_gone", || waiting.mend(&server, "postgres"));
     assert_eq!(monitor.told(), [""; 0]);
 

@@ -297,6 +297,53 @@ fn without_the_whole_old_row_nothing_is_left_out_and_the_start_says_so() {
     assert_eq!(came_in["source"]["unchanged"], json!(["note"]));
 }
 
+/// A filter of UPDATEs is for rows that stay; whether this one does is not
+/// known, so it may be the only word of a row that came in.
+#[test]
+fn a_row_that_may_have_come_in_is_told_whatever_changed_in_it() {
+    let server = Server::start_default();
+    server.sql("CREATE TABLE public.t (id int PRIMARY KEY, status text, note text)");
+    server.create_slot("ferry", "walferry");
+    let filter = write(
+        &server,
+        "filter.yaml",
+        "allow: {schema: public, allow: {t: {conditions: \"status = 'paid'\", allow-update-any: [id]}}}\n",
+    );
+    server.sql(
+        "INSERT INTO public.t VALUES (1, 'new', ''), (2, 'paid', '');
+         UPDATE public.t SET status = 'paid' WHERE id = 1",
+    );
+    let run = || {
+        until_now(&server)
+            .arg("--filter")
+            .arg(&filter)
+            .args(["--missing-identity", "accept"])
+            .run(SECONDS)
+            .expect_code(0)
+    };
+    assert_eq!(
+        told(&run()),
+        [
+            r#"c {"id":2,"note":"","status":"paid"}"#,
+            r#"u {"id":1,"note":"","status":"paid"}"#
+        ]
+    );
+    // With the old row it is known, and the UPDATE of a row that stays is left out.
+    server.sql(
+        "ALTER TABLE public.t REPLICA IDENTITY FULL;
+         UPDATE public.t SET note = 'seen' WHERE id = 1;
+         UPDATE public.t SET status = 'new' WHERE id = 1;
+         UPDATE public.t SET status = 'paid' WHERE id = 1",
+    );
+    assert_eq!(
+        told(&run()),
+        [
+            r#"d {"id":1,"note":"seen","status":"paid"}"#,
+            r#"c {"id":1,"note":"seen","status":"paid"}"#
+        ]
+    );
+}
+
 #[test]
 fn a_condition_that_can_not_be_used_stops_the_run_and_loses_nothing() {
     let server = Server::start_default();

@@ -202,3 +202,39 @@ fn several_slots_and_one_file_are_refused_with_the_name_that_would_do() {
         assert!(state.join(slot).join("state").exists());
     }
 }
+
+/// One heartbeat serves every slot of a run; none of their sinks sees it.
+#[test]
+fn the_heartbeat_stays_out_of_every_slots_sink() {
+    let job = Job::new(&["ferry_a", "ferry_b"]);
+    let files = ["ferry_a", "ferry_b"].map(|slot| job.folder.join(format!("{slot}.jsonl")));
+    let sink = format!("file://{}/{{slot}}.jsonl", job.folder.display());
+    let mut streamer = job
+        .run(&sink)
+        .args(["--heartbeat", "50ms", "--heartbeat-table", "public.beat"])
+        .arg("--create-heartbeat-table")
+        .start();
+    streamer.wait_for_stderr("heartbeat: table public.beat every 50ms");
+    let beats = || {
+        let now = "SELECT n_tup_ins FROM pg_stat_get_tuples_inserted('beat'::regclass) n_tup_ins";
+        job.server.value::<i64>(now)
+    };
+    wait_until("some beats", || beats() >= 5);
+    job.insert(1, 1);
+    wait_until("the row in both", || {
+        files
+            .iter()
+            .all(|file| fs::read_to_string(file).is_ok_and(|text| !ids(&text).is_empty()))
+    });
+    let exit = streamer.stop();
+    let exit = exit.expect_code(0);
+    assert!(
+        !exit.stderr.join("\n").contains("the heartbeat fails"),
+        "{:?}",
+        exit.stderr
+    );
+    for file in files {
+        let text = fs::read_to_string(&file).unwrap();
+        assert_eq!(text.lines().count(), 1, "{text}");
+    }
+}

@@ -154,8 +154,9 @@ fn an_idle_database_lets_go_of_wal_and_a_slow_commit_is_not_passed_by() {
 fn transactions_larger_than_a_poll_come_whole_with_every_plugin() {
     let server = server();
     server.sql("CREATE PUBLICATION walferry FOR ALL TABLES");
-    let plugins: &[&str] = &["walferry", "pgoutput", "wal2json"];
-    for plugin in plugins {
+    let mut plugins = vec!["walferry", "pgoutput", "wal2json"];
+    plugins.retain(|plugin| server.tree().has_plugin(plugin));
+    for plugin in &plugins {
         server.create_slot(&format!("of_{plugin}"), plugin);
     }
     insert(&server, 1, 5_000);
@@ -206,7 +207,11 @@ fn a_slot_that_somebody_else_moves_or_drops_ends_the_run_with_an_explanation() {
     };
     assert!(moved(&mut streamer), "the run did not notice");
     let error = streamer.wait(SECONDS).expect_code(1).stderr.join("\n");
-    assert!(error.contains("was moved by somebody else"), "{error}");
+    // Seen while it polls, or when it comes back after the slot was in use.
+    assert!(
+        error.contains("was moved by somebody else") || error.contains("advanced by somebody"),
+        "{error}"
+    );
     assert!(error.contains("hint: "), "{error}");
 
     for (arguments, message) in [
@@ -233,7 +238,7 @@ fn nothing_is_called_complete_once_a_row_was_left_behind() {
     // What fits between the poller and its reader, with the start that comes first.
     const ROOM: usize = 16;
     let server = server();
-    let begin = server.create_slot("ferry", "test_decoding");
+    let begin = server.create_slot("ferry", "walferry");
     // BEGIN, the rows, COMMIT: one message more than there is room for.
     insert(&server, 1, u32::try_from(ROOM).unwrap() - 2);
     server.flushed_lsn();
@@ -246,7 +251,7 @@ fn nothing_is_called_complete_once_a_row_was_left_behind() {
     for _ in 0..60 {
         let polling = Polling {
             slot: "ferry".into(),
-            options: vec![("include-xids".into(), "off".into())],
+            options: vec![("format".into(), "json".into())],
             interval: Duration::from_secs(1),
             rows: None,
             confirmed: begin,

@@ -82,6 +82,39 @@ fn a_state_of_another_slot_is_refused() {
     );
 }
 
+/// A copy of the server's files has its identifier, timeline and slot, and
+/// gives new commits positions that were delivered once.
+#[test]
+fn a_server_that_was_put_back_to_an_older_copy_is_refused() {
+    let (server, destination) = server_with_a_row();
+    let copy = server.scratch_dir().join("copy");
+    let data = server.data_dir();
+    let put = |from: &std::path::Path, to: &std::path::Path| {
+        let copied = std::process::Command::new("cp")
+            .arg("-a")
+            .args([from, to])
+            .status();
+        assert!(copied.unwrap().success());
+    };
+    server.stop(walferry_tests::Shutdown::Fast);
+    put(&data, &copy);
+    server.start();
+    server.sql("INSERT INTO item SELECT generate_series(2, 20000)");
+    destination.run_until_now(&server, SLOT);
+    assert_eq!(destination.delivered().events.len(), 20_000);
+    server.stop(walferry_tests::Shutdown::Fast);
+    std::fs::remove_dir_all(&data).unwrap();
+    put(&copy, &data);
+    server.start();
+    server.sql("INSERT INTO item VALUES (-1)");
+    let exit = refused(
+        destination.run(&server, SLOT).run(20 * SECONDS),
+        "the server's WAL ends before what was delivered",
+    );
+    assert!(exit.stderr.join("\n").contains("restored"));
+    assert_eq!(destination.delivered().events.len(), 20_000);
+}
+
 #[test]
 fn a_file_that_was_cut_by_somebody_else_is_refused() {
     let (server, destination) = server_with_a_row();

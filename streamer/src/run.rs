@@ -50,10 +50,12 @@ pub fn run(options: RunOptions) -> Result<()> {
 }
 
 /// Reads one slot until the end that was asked for, `stop`, or a failure that
-/// another attempt cannot mend. `name` tells it from others.
+/// another attempt cannot mend. `name` tells it from others; `beats`: the
+/// heartbeat that was asked for is this one's to write.
 async fn read_slot(
     options: RunOptions,
     name: Option<&str>,
+    beats: bool,
     mut stop: watch::Receiver<bool>,
     board: &Board,
 ) -> Result<()> {
@@ -62,9 +64,9 @@ async fn read_slot(
     let Some(mut upstream) = connect(&options, true, &mut backoff, &mut stop).await? else {
         return Ok(());
     };
-    let (mut parts, mut delivery) = prepare(&options, state_dir.as_ref(), &mut upstream).await?;
+    let (parts, mut delivery) = prepare(&options, state_dir.as_ref(), &mut upstream).await?;
     let _heartbeat = heartbeat::start(
-        options.heartbeat.as_ref(),
+        options.heartbeat.as_ref().filter(|_| beats),
         &options.conninfo,
         upstream.publication(&options),
     );
@@ -96,16 +98,7 @@ async fn read_slot(
         if *stop.borrow() {
             break Ok(());
         }
-        match again(
-            &options,
-            &mut parts,
-            identity,
-            failure,
-            &mut backoff,
-            &mut stop,
-        )
-        .await
-        {
+        match again(&options, &parts, identity, failure, &mut backoff, &mut stop).await {
             Ok(Some(next)) => upstream = next,
             Ok(None) => break Ok(()),
             Err(failure) => break Err(failure),
@@ -176,25 +169,31 @@ async fn wait(
 /// source.
 async fn again(
     options: &RunOptions,
-    parts: &mut Parts,
+    parts: &Parts,
     identity: Identity,
     failure: Failure,
     backoff: &mut Backoff,
     stop: &mut watch::Receiver<bool>,
 ) -> Result<Option<Upstream>> {
-    if !wait(options, failure, backoff, stop).await? {
-        return Ok(None);
-    }
-    let Some(mut upstream) = connect(options, false, backoff, stop).await? else {
-        return Ok(None);
-    };
     let acknowledged = State {
         identity,
         position: parts.ledger.flush_lsn(),
         sink: None,
     };
-    upstream.position(&acknowledged, false).await?;
-    Ok(Some(upstream))
+    let mut failure = failure;
+    loop {
+        if !wait(options, failure, backoff, stop).await? {
+            return Ok(None);
+        }
+        let Some(mut upstream) = connect(options, false, backoff, stop).await? else {
+            return Ok(None);
+        };
+        match upstream.position(&acknowledged, false).await {
+            Ok(_) => return Ok(Some(upstream)),
+            // Cut off while it told of its timeline: `wait` decides.
+            Err(cut) => failure = cut,
+        }
+    }
 }
 
 fn open_state_dir(options: &RunOptions) -> Result<Option<StateDir>> {

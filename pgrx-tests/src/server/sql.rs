@@ -56,6 +56,13 @@ impl Server {
         }
     }
 
+    /// Whether CREATE EXTENSION could make it: not every installation has contrib.
+    pub fn has_extension(&self, name: &str) -> bool {
+        self.value(&format!(
+            "SELECT EXISTS (SELECT FROM pg_available_extensions WHERE name = '{name}')"
+        ))
+    }
+
     /// The first column of every row, as the server's own text of it.
     pub fn texts_in(&self, database: &str, query: &str) -> Vec<String> {
         let messages = self

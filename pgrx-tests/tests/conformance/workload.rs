@@ -152,7 +152,13 @@ fn every_type(server: &Server) {
         statements += &format!("UPDATE {table} SET v = NULL WHERE id % 3 = 0;");
         execute(sql, &statements);
     }
+    // Some servers of other versions are built without libxml.
+    let has_xml = server.try_sql("postgres", "SELECT '<a/>'::xml").is_ok();
+    assert!(has_xml || server.tree().major() != 15);
     for (sql, literals) in OTHER_TYPES {
+        if *sql == "xml" && !has_xml {
+            continue;
+        }
         let table = table_of(sql);
         let mut statements = String::new();
         for text in *literals {

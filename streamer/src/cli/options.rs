@@ -114,8 +114,7 @@ impl RunOptions {
         });
         slots
             .into_iter()
-            .enumerate()
-            .map(|(index, slot)| {
+            .map(|slot| {
                 let of_slot = |folder: &Option<PathBuf>| match (&slot.name, folder) {
                     (Some(name), Some(folder)) if several => Some(folder.join(name)),
                     _ => folder.clone(),
@@ -127,8 +126,6 @@ impl RunOptions {
                     spill_limit: self.spill_limit.map(|bytes| bytes / count as u64),
                     memory_limit: self.memory_limit / count as u64,
                     workers: Some((workers / count).max(1)),
-                    // One beat serves every slot of the database.
-                    heartbeat: self.heartbeat.clone().filter(|_| index == 0),
                     slot,
                     ..self.clone()
                 })

@@ -183,15 +183,17 @@ struct Fields {
 impl Fields {
     fn add(&mut self, value: i64, unit: &str) -> Option<()> {
         let value = i128::from(value);
-        let months = |factor| i64::try_from(value * factor).ok();
+        let times = |factor: i128| i64::try_from(value * factor).ok();
+        let months = |factor| self.months.checked_add(times(factor)?);
+        let days = |factor| self.days.checked_add(times(factor)?);
         match unit {
-            "millennium" | "millennia" | "mil" | "mils" => self.months += months(12_000)?,
-            "century" | "centuries" | "cent" | "c" => self.months += months(1200)?,
-            "decade" | "decades" | "dec" | "decs" => self.months += months(120)?,
-            "year" | "years" | "yr" | "yrs" | "y" => self.months += months(12)?,
-            "month" | "months" | "mon" | "mons" => self.months += months(1)?,
-            "week" | "weeks" | "w" => self.days += months(7)?,
-            "day" | "days" | "d" => self.days += months(1)?,
+            "millennium" | "millennia" | "mil" | "mils" => self.months = months(12_000)?,
+            "century" | "centuries" | "cent" | "c" => self.months = months(1200)?,
+            "decade" | "decades" | "dec" | "decs" => self.months = months(120)?,
+            "year" | "years" | "yr" | "yrs" | "y" => self.months = months(12)?,
+            "month" | "months" | "mon" | "mons" => self.months = months(1)?,
+            "week" | "weeks" | "w" => self.days = days(7)?,
+            "day" | "days" | "d" => self.days = days(1)?,
             "hour" | "hours" | "hr" | "hrs" | "h" => self.microseconds += value * 3_600_000_000,
             "minute" | "minutes" | "min" | "mins" | "m" => self.microseconds += value * 60_000_000,
             "second" | "seconds" | "sec" | "secs" | "s" => self.microseconds += value * 1_000_000,
@@ -314,4 +316,21 @@ pub(super) fn iso_interval(text: &str) -> Option<Result<Span, Failed>> {
         any = true;
     }
     any.then(|| fields.interval(1))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fields_that_add_up_past_any_interval_are_out_of_range() {
+        let field = "999999999999999999 mons ";
+        for text in [field.repeat(10), field.replace("mons", "days").repeat(10)] {
+            assert!(!matches!(interval(text.trim()), Some(Ok(_))), "{text}");
+        }
+        assert!(matches!(
+            interval("1 mon 2 mons"),
+            Some(Ok(Span::Finite(Interval { months: 3, .. })))
+        ));
+    }
 }

@@ -308,7 +308,7 @@ impl Program {
                     return Ok(Outcome::Dropped);
                 }
                 match self.update(event, relation, before, after, shared)? {
-                    Crossing::Within => None,
+                    Crossing::Within | Crossing::Unsure => None,
                     Crossing::Outside => return Ok(Outcome::Dropped),
                     Crossing::Into => Some(Change::Insert {
                         relation,
@@ -408,12 +408,12 @@ impl Program {
                         return Err(incomplete(event, relation, place));
                     }
                     shared.warn(relation, place);
-                    Crossing::Within
+                    Crossing::Unsure
                 }
                 (Verdict::Unknown(place), now) => {
                     shared.warn(relation, place);
                     if now == Verdict::Passes {
-                        Crossing::Within
+                        Crossing::Unsure
                     } else {
                         Crossing::OutOf
                     }
@@ -471,6 +471,9 @@ impl Program {
 enum Crossing {
     /// It passes before and after.
     Within,
+    /// It may have, and is delivered as it is, whatever changed in it: a row
+    /// that came in is to be told.
+    Unsure,
     Into,
     OutOf,
     /// It passes neither before nor after, or nothing that counts changed.

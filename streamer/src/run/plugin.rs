@@ -108,7 +108,8 @@ pub fn publication_name(options: &RunOptions) -> &str {
 }
 
 /// Pins what shapes text on the connection that will carry the stream: a
-/// plugin that prints values follows the session.
+/// plugin that prints values follows the session. And warnings have to come:
+/// one of them says that a publication is missing.
 async fn pin_settings(connection: &mut Connection, plugin: Plugin) -> Result<()> {
     if plugin == Plugin::Walferry {
         return Ok(());
@@ -116,7 +117,8 @@ async fn pin_settings(connection: &mut Connection, plugin: Plugin) -> Result<()>
     connection
         .simple_query(
             "SET datestyle = 'ISO'; SET intervalstyle = 'postgres'; SET timezone = 'UTC'; \
-             SET extra_float_digits = 1; SET bytea_output = 'hex'; SET client_encoding = 'UTF8'",
+             SET extra_float_digits = 1; SET bytea_output = 'hex'; SET client_encoding = 'UTF8'; \
+             SET client_min_messages = 'warning'",
         )
         .await?;
     Ok(())

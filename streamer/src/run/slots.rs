@@ -35,7 +35,9 @@ pub async fn run(options: RunOptions) -> Result<()> {
         async move { progress::report(&board, draw).await }
     });
     let mut readers = JoinSet::new();
-    for options in slots {
+    for (place, options) in slots.into_iter().enumerate() {
+        // One heartbeat serves every slot of the database.
+        let beats = place == 0;
         let name = options.slot.name.clone().filter(|_| several);
         let span = match &name {
             Some(slot) => tracing::info_span!("slot", name = %slot),
@@ -43,7 +45,7 @@ pub async fn run(options: RunOptions) -> Result<()> {
         };
         let (stop, board) = (stop.clone(), Arc::clone(&board));
         let reading = async move {
-            let ended = read_slot(options, name.as_deref(), stop, &board).await;
+            let ended = read_slot(options, name.as_deref(), beats, stop, &board).await;
             (name, ended)
         };
         readers.spawn(reading.instrument(span));

@@ -114,6 +114,7 @@ impl Upstream {
         let present = Present {
             identity: &self.identity,
             confirmed: self.confirmed(),
+            wal_end: wal_end(&mut self.connection).await?,
             history: history.as_deref(),
         };
         admit(saved, &present, accept_gap)

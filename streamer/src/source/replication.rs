@@ -60,6 +60,19 @@ pub async fn identify_system(connection: &mut Connection) -> Result<SystemIdenti
     })
 }
 
+/// Whether WAL that ends at `wal_end` has every record that ends at or before
+/// `position`.
+///
+/// An LSN at the beginning of a page may be written as the page's first byte
+/// or as the first byte after the page's header (`XLogBytePosToRecPtr` and
+/// `XLogBytePosToEndRecPtr`, `src/backend/access/transam/xlog.c`); no record
+/// is between.
+pub fn ends_at_or_past(wal_end: Lsn, position: Lsn) -> bool {
+    const PAGE: u64 = 8192;
+    const LONG_HEADER: u64 = 40;
+    wal_end >= position || (wal_end.0.is_multiple_of(PAGE) && position.0 - wal_end.0 <= LONG_HEADER)
+}
+
 /// A message of the server's in the stream.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ServerMessage {
@@ -182,7 +195,7 @@ impl ReplicationReader {
                     let doing = Doing::ReadingSlot { slot: &self.slot };
                     return Err(report::failure(&message.body, &doing));
                 }
-                b'N' => report::log_notice(&message.body),
+                b'N' => report::notice(&message.body)?,
                 b'S' | b'A' => {}
                 other => {
                     return Err(malformed(&format!(

@@ -5,7 +5,7 @@
 //! error is decided by its SQLSTATE and by what was being done, not by its
 //! words, wherever those suffice.
 
-use crate::error::{Class, Failure};
+use crate::error::{Class, Failure, Result};
 use crate::source::conninfo::Conninfo;
 use crate::source::tls::SslMode;
 
@@ -29,6 +29,8 @@ struct Fields {
     hint: Option<String>,
     /// The call stack: for output plugins it names slot, callback and LSN.
     context: Option<String>,
+    /// The server's function that reports, in no language.
+    routine: String,
 }
 
 impl Fields {
@@ -46,6 +48,7 @@ impl Fields {
                 b'D' => fields.detail = Some(text),
                 b'H' => fields.hint = Some(text),
                 b'W' => fields.context = Some(text),
+                b'R' => fields.routine = text,
                 _ => {}
             }
         }
@@ -73,6 +76,37 @@ pub fn failure(body: &[u8], doing: &Doing<'_>) -> Failure {
         failure.message = crate::source::secret::redact(&failure.message, secrets);
     }
     failure
+}
+
+/// A notice that means lost changes, as the failure that it is; all others go
+/// to our log.
+///
+/// Since PostgreSQL 18 `pgoutput` leaves out what it would have read in a
+/// publication that is missing, and says so in a warning (`LoadPublications`,
+/// `src/backend/replication/pgoutput/pgoutput.c`), where it stopped before.
+/// Nothing after the warning may be acknowledged.
+///
+/// # Errors
+/// Definite, as servers before 18 report it.
+pub fn notice(body: &[u8]) -> Result<()> {
+    let fields = Fields::read(body);
+    if fields.severity != "WARNING" || fields.routine != "LoadPublications" {
+        log_notice(body);
+        return Ok(());
+    }
+    let message = one_line(&fields.message);
+    // Which publication, in whatever language the rest is.
+    let quoted = message.split_once('"').and_then(|(_, rest)| {
+        let (name, _) = rest.rsplit_once('"')?;
+        Some(format!("publication \"{name}\" does not exist"))
+    });
+    const UNDEFINED_OBJECT: &str = "42704";
+    Err(
+        Failure::definite(quoted.unwrap_or_else(|| "a publication does not exist".to_owned()))
+            .sqlstate(UNDEFINED_OBJECT)
+            .detail(format!("the server goes on without it: {message}"))
+            .hint(missing_publication()),
+    )
 }
 
 /// Notices and warnings of the server go to our log.
@@ -198,7 +232,7 @@ fn missing_library(plugin: &str) -> String {
 fn cure_reading(code: &str, message: &str, slot: &str) -> Option<String> {
     Some(match code {
         // Decoding sees publications as they were when a change was made.
-        "42704" if message.contains("publication") => "nothing of what could not be read was acknowledged: start again with a publication that was there when the changes were made (SELECT pubname FROM pg_publication; --publication NAME); one that is made now serves later changes only, so where there is no other, CREATE PUBLICATION, then a new slot (--slot NAME --create-slot) and a new copy of the tables".to_owned(),
+        "42704" if message.contains("publication") => missing_publication(),
         "42704" => missing_slot(slot),
         "55006" => format!(
             "another process reads the slot; SELECT active_pid FROM pg_replication_slots WHERE slot_name = '{slot}' names it, --takeover ends it"
@@ -209,6 +243,10 @@ fn cure_reading(code: &str, message: &str, slot: &str) -> Option<String> {
         "58P01" => "if the plugin's library is missing, install it again; if WAL was removed, the slot is lost: drop it and take a new snapshot".to_owned(),
         _ => return None,
     })
+}
+
+fn missing_publication() -> String {
+    "nothing of what could not be read was acknowledged: start again with a publication that was there when the changes were made (SELECT pubname FROM pg_publication; --publication NAME); one that is made now serves later changes only, so where there is no other, CREATE PUBLICATION, then a new slot (--slot NAME --create-slot) and a new copy of the tables".to_owned()
 }
 
 /// What to do about a slot that is not there.
@@ -246,6 +284,34 @@ mod tests {
             assert_eq!(failure.sqlstate.as_deref(), Some(code));
             assert_eq!(failure.detail.as_deref(), Some("The detail."));
         }
+    }
+
+    #[test]
+    fn a_publication_that_the_server_goes_on_without_is_a_failure_in_any_language() {
+        let warning = |routine: &str, message: &str| {
+            format!("SWARNUNG\0VWARNING\0C55000\0M{message}\0R{routine}\0\0").into_bytes()
+        };
+        for (message, expected) in [
+            (
+                "skipped loading publication \"a \"b\"\"",
+                "publication \"a \"b\"\" does not exist",
+            ),
+            (
+                "Publikation »a« wurde nicht geladen",
+                "a publication does not exist",
+            ),
+        ] {
+            let failure = notice(&warning("LoadPublications", message)).unwrap_err();
+            assert_eq!(failure.message, expected);
+            assert_eq!(failure.class, Class::Definite);
+            assert!(
+                failure
+                    .hint
+                    .unwrap()
+                    .contains("nothing of what could not be read")
+            );
+        }
+        assert!(notice(&warning("other", "skipped loading publication \"a\"")).is_ok());
     }
 
     #[test]

@@ -6,6 +6,7 @@ use walferry_protocol::Lsn;
 
 use super::{Identity, State};
 use crate::error::{Failure, Result};
+use crate::source::replication::ends_at_or_past;
 
 /// What the server says now.
 #[derive(Clone, Debug)]
@@ -13,6 +14,8 @@ pub struct Present<'a> {
     pub identity: &'a Identity,
     /// The slot's `confirmed_flush_lsn`: what ends before is never sent again.
     pub confirmed: Lsn,
+    /// The end of the server's WAL.
+    pub wal_end: Lsn,
     /// The server's timeline history file, when its timeline is not the
     /// state's (`TIMELINE_HISTORY`).
     pub history: Option<&'a str>,
@@ -35,6 +38,9 @@ pub fn admit(saved: &State, present: &Present<'_>, accept_gap: bool) -> Result<L
     }
     if was.timeline != is.timeline {
         promoted(saved, present)?;
+    }
+    if !ends_at_or_past(present.wal_end, saved.position) {
+        return Err(put_back(saved, present.wal_end));
     }
     if present.confirmed > saved.position {
         if accept_gap {
@@ -66,6 +72,21 @@ fn ahead(saved: &State, confirmed: Lsn) -> Failure {
         "find out who moved the slot; then either copy the tables anew and remove the state folder, \
          or go on without the changes in between: --accept-gap",
     )
+}
+
+/// The server does not have what it gave: its new commits would end where
+/// others did that were delivered, and be taken for them.
+fn put_back(saved: &State, wal_end: Lsn) -> Failure {
+    Failure::definite("the server's WAL ends before what was delivered")
+        .detail(format!(
+            "delivered up to {}, the server's WAL ends at {wal_end}: it was restored from an older copy of its files, \
+             or lost writes in a crash",
+            saved.position
+        ))
+        .hint(
+            "compare its data with what the sink has, which holds changes that this server does not know; \
+             then start with a new slot, a new state folder and a new file",
+        )
 }
 
 /// The server has another timeline than before.
@@ -144,6 +165,7 @@ mod tests {
             &Present {
                 identity: &identity,
                 confirmed: Lsn(confirmed),
+                wal_end: Lsn(0x800_0000),
                 history: (timeline != 2).then_some(HISTORY),
             },
             gap,
@@ -162,6 +184,34 @@ mod tests {
         assert!(failure.message.contains("changes may be missing"));
         assert!(failure.hint.unwrap().contains("--accept-gap"));
         assert_eq!(admit(100, 2, 101, true).unwrap(), Lsn(101));
+    }
+
+    #[test]
+    fn a_server_that_lacks_what_it_gave_is_refused_but_not_for_the_header_of_a_page() {
+        let saved = State {
+            identity: identity(2),
+            position: Lsn(0x60_0028),
+            sink: None,
+        };
+        let now = identity(2);
+        let with_wal_end = |wal_end| {
+            super::admit(
+                &saved,
+                &Present {
+                    identity: &now,
+                    confirmed: Lsn(5),
+                    wal_end: Lsn(wal_end),
+                    history: None,
+                },
+                true,
+            )
+        };
+        assert_eq!(with_wal_end(0x60_0000).unwrap(), saved.position);
+        assert_eq!(with_wal_end(0x60_0028).unwrap(), saved.position);
+        for older in [0x60_0008, 0x5F_FFF8, 0x5F_E000] {
+            let failure = with_wal_end(older).unwrap_err();
+            assert!(failure.message.contains("WAL ends before"));
+        }
     }
 
     #[test]
@@ -187,6 +237,7 @@ mod tests {
         let present = Present {
             identity: &now,
             confirmed: Lsn(5),
+            wal_end: Lsn(5),
             history: Some(HISTORY),
         };
         assert!(super::admit(&saved, &present, true).is_err());

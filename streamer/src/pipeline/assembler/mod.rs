@@ -25,6 +25,7 @@ use super::dispatch::{Dispatch, Gone, Mark, MarkKind, Piece};
 use crate::decode::wal2json::Wal2json;
 use crate::error::Failure;
 use crate::event;
+use crate::source::replication::ends_at_or_past;
 use crate::transaction::Dialect;
 use crate::transaction::prepared::{Key, PreparedStore};
 use crate::transaction::streamed::Streamed;
@@ -255,7 +256,8 @@ impl Course {
             kind: MarkKind::Keepalive { reply_requested },
         })?;
         match self.until {
-            Some(until) if reaches(wal_end, until) => Err(Stop::Reached),
+            // Nothing can still come that ends at or before it.
+            Some(until) if ends_at_or_past(wal_end, until) => Err(Stop::Reached),
             _ => Ok(()),
         }
     }
@@ -352,16 +354,4 @@ impl Course {
             _ => Ok(()),
         }
     }
-}
-
-/// Whether nothing can still come that ends at or before `until`.
-///
-/// An LSN at the beginning of a page may be written as the page's first byte
-/// or as the first byte after the page's header (`XLogBytePosToRecPtr` and
-/// `XLogBytePosToEndRecPtr`, `src/backend/access/transam/xlog.c`); no record
-/// is between.
-fn reaches(wal_end: Lsn, until: Lsn) -> bool {
-    const PAGE: u64 = 8192;
-    const LONG_HEADER: u64 = 40;
-    wal_end >= until || (wal_end.0.is_multiple_of(PAGE) && until.0 - wal_end.0 <= LONG_HEADER)
 }

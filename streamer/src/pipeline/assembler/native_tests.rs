@@ -4,8 +4,9 @@ use walferry_protocol::{
 };
 
 use super::super::testing::{self, SYSTEM, keepalive};
-use super::super::{End, Output, Received, reaches};
+use super::super::{End, Output, Received};
 use super::*;
+use crate::source::replication::ends_at_or_past;
 
 const FIRST: u16 = Flags::FIRST;
 const LAST: u16 = Flags::LAST;
@@ -119,9 +120,9 @@ fn the_end_asked_for_is_exact() {
         (vec!["=65".to_owned()], End::ReachedUntil)
     );
     // The same place, written before and after a page's header.
-    assert!(reaches(Lsn(8192), Lsn(8192 + 24)));
-    assert!(!reaches(Lsn(8192), Lsn(8192 + 41)));
-    assert!(!reaches(Lsn(8191), Lsn(8192)));
+    assert!(ends_at_or_past(Lsn(8192), Lsn(8192 + 24)));
+    assert!(!ends_at_or_past(Lsn(8192), Lsn(8192 + 41)));
+    assert!(!ends_at_or_past(Lsn(8191), Lsn(8192)));
 }
 
 #[test]

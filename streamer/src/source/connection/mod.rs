@@ -329,7 +329,7 @@ impl Connection {
             let message = self.reader.next().await?.ok_or_else(closed)?;
             match message.tag {
                 b'S' => self.note_parameter(&message.body),
-                b'N' => report::log_notice(&message.body),
+                b'N' => report::notice(&message.body)?,
                 b'A' => {}
                 _ => return Ok(message),
             }
