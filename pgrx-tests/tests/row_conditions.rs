@@ -497,3 +497,25 @@ fn a_filter_means_the_same_with_every_plugin() {
         assert_eq!(events, native, "{plugin} (left) and the native plugin");
     }
 }
+
+/// A misspelt table would be delivered as nothing, and a misspelt condition
+/// would hold nothing back.
+#[test]
+fn names_that_no_table_has_are_said_at_the_start() {
+    let server = Server::start_default();
+    server.sql("CREATE TABLE public.orders (id int PRIMARY KEY)");
+    server.create_slot("ferry", "walferry");
+    let exit = until_now(&server)
+        .args(["--tables", "public.orders,public.Order", "--tables", "x.*"])
+        .args(["--where", "public.orders: id > 5"])
+        .args(["--where", "public.ordres: id > 5"])
+        .run(SECONDS)
+        .expect_code(0);
+    let told = log(&exit);
+    for said in [
+        "no table is there that matches public.Order, x.*: nothing of it comes",
+        "no table is there that matches public.ordres: its filter holds nothing back",
+    ] {
+        assert!(told.contains(said), "{told}");
+    }
+}

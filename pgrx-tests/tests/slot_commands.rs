@@ -117,9 +117,12 @@ fn a_slot_is_made_listed_looked_into_and_dropped() {
 }
 
 #[test]
-fn a_slot_that_is_not_there_is_told_how_to_make_it() {
+fn a_slot_that_is_not_there_is_told_how_to_make_it_or_what_there_is() {
     let server = Server::start_default();
-    for command in ["drop", "inspect"] {
+    for (command, cure) in [
+        ("drop", "walferry slot list"),
+        ("inspect", "walferry slot create missing"),
+    ] {
         let error = slot(&server, &[command, "missing"])
             .expect_code(1)
             .stderr
@@ -130,7 +133,7 @@ fn a_slot_that_is_not_there_is_told_how_to_make_it() {
             ),
             "{error}"
         );
-        assert!(error.contains("walferry slot create missing"), "{error}");
+        assert!(error.contains(cure), "{error}");
     }
 }
 

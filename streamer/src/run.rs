@@ -3,6 +3,7 @@
 //! opened, and saved before anything is written.
 
 mod backoff;
+mod names;
 mod plugin;
 mod signals;
 mod slots;
@@ -157,7 +158,11 @@ async fn wait(
         return Err(failure);
     };
     if first {
-        tracing::warn!("{failure}; connecting again until it works");
+        let most = options.retries.most;
+        let limit = most.map_or(String::new(), |most| {
+            format!(", at most {most} times in a row")
+        });
+        tracing::warn!("connecting again until it works{limit}: {failure}");
     }
     Ok(tokio::select! {
         () = tokio::time::sleep(pause) => true,

@@ -38,7 +38,7 @@ Examples:
   Some tables only:
     --tables 'sales.*,public.customers' --exclude-tables 'sales.tmp_*'
   Some of their rows (docs/filters.md):
-    --where 'sales.orders: price > 100 AND status IN ('\''paid'\'', '\''sent'\'')'
+    --where \"sales.orders: price > 100 AND status IN ('paid', 'sent')\"
   As a file says, with another sink (docs/configuration.md):
     walferry run --config walferry.yaml --sink stdout
   Everything up to a position, then end:

@@ -28,6 +28,7 @@ pub enum SlotCommand {
 Example: walferry slot create ferry --source postgres://ferry@db/shop
 While open transactions hold the slot's making up, they are named in the log.")]
     Create {
+        /// The slot's name
         name: String,
         #[command(flatten)]
         new: NewSlotArguments,
@@ -36,6 +37,7 @@ While open transactions hold the slot's making up, they are named in the log.")]
     },
     /// Drop a slot; what was not read from it can't be read any more
     Drop {
+        /// The slot's name
         name: String,
         /// End the process that reads it, if one does
         #[arg(long)]
@@ -45,6 +47,7 @@ While open transactions hold the slot's making up, they are named in the log.")]
     },
     /// Say how a slot fares, and what mends it
     Inspect {
+        /// The slot's name
         name: String,
         #[command(flatten)]
         source: SourceArguments,

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use walferry_protocol::Lsn;
 
-use super::{plugin, start_position};
+use super::{names, plugin, start_position};
 use crate::cli::RunOptions;
 use crate::config::connection::LogReader;
 use crate::error::{Failure, Result};
@@ -46,6 +46,7 @@ impl Upstream {
         let mut knowledge = Knowledge::default();
         if first {
             knowledge = examine(&mut connection, &options.rules, &options.tables).await?;
+            names::warn_of_unmatched(&mut connection, options).await?;
             let tables = tables_without_usable_identity(&mut connection, &options.tables).await?;
             judge(&tables, options.accept_missing_identity)?;
         }

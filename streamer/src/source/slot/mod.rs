@@ -56,7 +56,9 @@ fn missing(name: &str) -> Failure {
 /// # Errors
 /// Definite when it is missing, or in use and `terminate` is not set.
 pub async fn drop(connection: &mut Connection, name: &str, terminate: bool) -> Result<()> {
-    let info = get(connection, name).await?;
+    let info = find(connection, name)
+        .await?
+        .ok_or_else(|| missing(name).hint("walferry slot list shows the slots that there are"))?;
     if let Some(reader) = &info.reader {
         if !terminate {
             return Err(Failure::definite(format!(
