@@ -21,7 +21,7 @@ use upstream::Upstream;
 
 use crate::cli::RunOptions;
 use crate::encode::debezium::{DebeziumJson, DebeziumOptions};
-use crate::encode::{Encode, WithoutOwnEvents};
+use crate::encode::{Encode, OwnEvents, Wanted};
 use crate::error::{Class, Failure, Result};
 use crate::filter::RowFilter;
 use crate::heartbeat::{self, Ear, Heartbeat};
@@ -325,13 +325,15 @@ fn encoder(options: &RunOptions, identity: &Identity) -> Arc<dyn Encode> {
         name: None,
         values: options.values,
     }));
-    if options.own_events {
-        return encoder;
-    }
-    Arc::new(WithoutOwnEvents {
+    Arc::new(OwnEvents::new(
         encoder,
-        heartbeat_table: options.heartbeat.as_ref().and_then(Heartbeat::table_name),
-    })
+        Wanted {
+            own_events: options.own_events,
+            schema_changes: options.schema_changes,
+            tables: options.tables.clone(),
+            heartbeat_table: options.heartbeat.as_ref().and_then(Heartbeat::table_name),
+        },
+    ))
 }
 
 fn rhythm(options: &RunOptions, upstream: &Upstream) -> Rhythm {

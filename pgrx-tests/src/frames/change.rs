@@ -68,6 +68,7 @@ pub(super) fn own(event: &event::Event<'_>) -> Change {
                 content: content.to_vec(),
             },
         ),
+        event::Change::SchemaChange(_) => unreachable!("decoders give rows of walferry.ddl_log"),
     };
     Change {
         xid: None,

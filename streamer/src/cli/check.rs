@@ -117,6 +117,10 @@ pub struct CheckArguments {
     #[arg(long, help_heading = "Heartbeat")]
     create_heartbeat_table: bool,
 
+    /// Captured DDL is to be delivered
+    #[arg(long, help_heading = "What")]
+    schema_changes: bool,
+
     /// One JSON object instead of text
     #[arg(long)]
     json: bool,
@@ -180,6 +184,7 @@ impl CheckArguments {
             chosen,
             accept_missing_identity: identity == Some(MissingIdentity::Accept),
             heartbeat: heartbeat.and_then(|beat| beat.carrier.table()),
+            schema_changes: self.schema_changes || configuration.job.schema_changes,
             changes_only: self.mode.or(configuration.job.mode) == Some(Mode::Realtime),
         })
     }

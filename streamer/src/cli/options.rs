@@ -74,6 +74,8 @@ pub struct RunOptions {
     pub heartbeat: Option<Heartbeat>,
     /// walferry's own tables and heartbeats reach the sink too.
     pub own_events: bool,
+    /// Captured DDL reaches the sink as schema changes.
+    pub schema_changes: bool,
     /// Whether a progress line may be drawn on a terminal.
     pub progress: bool,
 }

@@ -138,6 +138,10 @@ pub struct RunArguments {
     #[arg(long, help_heading = "Heartbeat")]
     own_events: bool,
 
+    /// Deliver captured DDL as schema-change events (docs/ddl.md); SELECT walferry.ddl_capture_on() captures it
+    #[arg(long, help_heading = "What")]
+    schema_changes: bool,
+
     /// Where events go: stdout, null, file:///dir/name.jsonl or file:///dir/
     #[arg(long, value_name = "URL", help_heading = "Sink")]
     sink: Option<String>,
@@ -410,6 +414,7 @@ impl RunArguments {
         self.streaming = self.streaming.or(job.streaming.map(Switch::from));
         self.two_phase |= job.two_phase;
         self.own_events |= job.own_events;
+        self.schema_changes |= job.schema_changes;
         self.configured.heartbeat = beat;
         let typed = |name: &str| {
             let mut names = self
@@ -589,6 +594,7 @@ impl RunArguments {
             retries,
             heartbeat,
             own_events: self.own_events,
+            schema_changes: self.schema_changes,
             progress: !self.no_progress,
         })
     }

@@ -59,6 +59,8 @@ pub struct RawJob {
     two_phase: Option<Value<bool>>,
     /// Deliver walferry's own tables and heartbeats too. Default: false.
     own_events: Option<Value<bool>>,
+    /// Deliver captured DDL as schema-change events. Default: false.
+    schema_changes: Option<Value<bool>>,
     /// Further options of the output plugin, by name.
     plugin_options: Option<Entries<Value<String>>>,
     /// Where events go: a URL (stdout, null, file:///dir/name.jsonl) or a mapping.
@@ -128,6 +130,7 @@ pub struct Job {
     pub streaming: Option<bool>,
     pub two_phase: bool,
     pub own_events: bool,
+    pub schema_changes: bool,
     pub plugin_options: Vec<(String, String)>,
     pub sink: Option<Target>,
     pub state_dir: Option<PathBuf>,
@@ -163,6 +166,7 @@ impl RawJob {
             streaming: reader.optional("streaming", self.streaming.as_ref()),
             two_phase: reader.flag("two-phase", self.two_phase.as_ref()),
             own_events: reader.flag("own-events", self.own_events.as_ref()),
+            schema_changes: reader.flag("schema-changes", self.schema_changes.as_ref()),
             plugin_options: self.plugin_options(reader),
             sink: self.sink.as_ref().and_then(|sink| sink.validate(reader)),
             state_dir: reader.optional("state-dir", self.state_dir.as_ref()),

@@ -7,7 +7,7 @@ use crate::datum::quote::write_json_string;
 use crate::error::Result;
 use crate::event::{Change, Event, Image, OldImage, Relation, Transaction, Value, write_integer};
 
-use super::{Encode, ValueForms, json::write_base64};
+use super::{Encode, ValueForms, json::write_base64, schema_change};
 
 /// What the envelope says beside the event itself.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -23,6 +23,7 @@ pub struct DebeziumOptions {
 #[derive(Clone, Debug)]
 pub struct DebeziumJson {
     values: ValueForms,
+    database: String,
     /// From `,"source":{` up to the relation's own members.
     source_json: Vec<u8>,
 }
@@ -41,6 +42,7 @@ impl DebeziumJson {
         source_json.push(b',');
         DebeziumJson {
             values: options.values,
+            database: options.database.clone(),
             source_json,
         }
     }
@@ -120,6 +122,19 @@ impl DebeziumJson {
                 out.extend_from_slice(b"\"schema\":\"\",\"table\":\"\"");
                 write_position(event, out);
                 b'm'
+            }
+            Change::SchemaChange(change) => {
+                out.extend_from_slice(b"{\"before\":null,\"after\":null,");
+                schema_change::write(change, &self.database, out)?;
+                out.extend_from_slice(&self.source_json);
+                out.extend_from_slice(b"\"schema\":");
+                write_json_string(change.schema.as_deref().unwrap_or_default(), out);
+                out.extend_from_slice(b",\"table\":");
+                write_json_string(change.table().unwrap_or_default(), out);
+                write_position(event, out);
+                out.extend_from_slice(b",\"ddl_id\":");
+                write_integer(change.id, out);
+                b's'
             }
         };
         out.extend_from_slice(b"},\"op\":\"");

@@ -3,12 +3,13 @@
 pub mod debezium;
 mod json;
 mod own_events;
+mod schema_change;
 
 use crate::error::Result;
 use crate::event::Event;
 
 pub use json::{ByteaForm, Int8Form, JsonForm, NumericForm, ValueForms};
-pub use own_events::WithoutOwnEvents;
+pub use own_events::{OwnEvents, Wanted};
 
 /// Turns events into bytes for a sink. One encoder serves all workers.
 pub trait Encode: Send + Sync {

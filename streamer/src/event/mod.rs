@@ -2,10 +2,12 @@
 //! from. Values are decoded lazily and borrow from the frame they came in.
 
 mod relation;
+pub mod schema_change;
 mod value;
 
 pub use crate::datum::temporal::Interval;
 pub use relation::{Column, Relation};
+pub use schema_change::SchemaChange;
 pub use value::{Payload, Value};
 pub(crate) use value::{read_hex, write_hex, write_integer, write_uuid};
 
@@ -76,6 +78,8 @@ pub enum Change<'a> {
         content: &'a [u8],
         transactional: bool,
     },
+    /// Captured DDL, which came as a row of `walferry.ddl_log`.
+    SchemaChange(Box<SchemaChange>),
 }
 
 /// A row: one value for each of its relation's columns, in that order.

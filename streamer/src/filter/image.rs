@@ -40,6 +40,7 @@ pub(super) fn copied<'a>(change: &Change<'a>) -> Change<'a> {
             content,
             transactional: *transactional,
         },
+        Change::SchemaChange(change) => Change::SchemaChange(change.clone()),
     }
 }
 

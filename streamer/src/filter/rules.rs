@@ -2,7 +2,7 @@
 
 use super::predicate::Predicate;
 use crate::error::{Failure, Result};
-use crate::source::table_filter::TableFilter;
+use crate::source::table_filter::{OWN_SCHEMA, TableFilter};
 
 /// The rules of a run. A table may be under several: all of them hold.
 #[derive(Clone, Debug, Default)]
@@ -98,7 +98,7 @@ impl Rules {
         root: Option<(&'r str, &'r str)>,
     ) -> impl Iterator<Item = &'r TableRule> {
         // walferry's own tables are not the user's to filter.
-        let own = table.0 == "walferry";
+        let own = table.0 == OWN_SCHEMA;
         self.tables.iter().filter(move |rule| {
             !own && std::iter::once(table)
                 .chain(root)

@@ -112,7 +112,7 @@ impl RowFilter {
             | Change::Update { relation, .. }
             | Change::Delete { relation, .. }
             | Change::Truncate { relation, .. } => *relation,
-            Change::Message { .. } => return Ok(Outcome::Same),
+            Change::Message { .. } | Change::SchemaChange(_) => return Ok(Outcome::Same),
         };
         let address = Arc::as_ptr(relation) as usize;
         if self.last.0 != address {
@@ -261,7 +261,7 @@ impl Program {
 
     fn apply<'a>(&self, event: &Event<'a>, shared: &Shared) -> Result<Outcome<'a>> {
         let changed = match &event.change {
-            Change::Message { .. } => None,
+            Change::Message { .. } | Change::SchemaChange(_) => None,
             Change::Truncate { .. } => {
                 if !self.operations.truncate {
                     return Ok(Outcome::Dropped);
@@ -460,7 +460,7 @@ impl Program {
                 hide(after);
             }
             Change::Delete { before, .. } => hide_old(before),
-            Change::Truncate { .. } | Change::Message { .. } => {}
+            Change::Truncate { .. } | Change::Message { .. } | Change::SchemaChange(_) => {}
         }
         change
     }

@@ -95,6 +95,7 @@ pub async fn prepare(
         connection,
         publication_name(options),
         &options.tables,
+        options.schema_changes,
         create,
     )
     .await

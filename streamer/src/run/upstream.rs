@@ -12,6 +12,7 @@ use crate::filter::{Knowledge, examine};
 use crate::pipeline::assembler::Output;
 use crate::source::changes::{ChangeReader, ChangeWriter};
 use crate::source::connection::{Connection, Replication};
+use crate::source::ddl_capture;
 use crate::source::identity::{judge, tables_without_usable_identity};
 use crate::source::plugin::Plugin;
 use crate::source::replication::identify_system;
@@ -49,6 +50,9 @@ impl Upstream {
             names::warn_of_unmatched(&mut connection, options).await?;
             let tables = tables_without_usable_identity(&mut connection, &options.tables).await?;
             judge(&tables, options.accept_missing_identity)?;
+            if options.schema_changes {
+                ddl_capture::warn_unless_on(&mut connection).await?;
+            }
         }
         let plugin = plugin::choose(&mut connection, options, first).await?;
         if let (Some(start), Some(name), true) = (options.start_lsn, &options.slot.name, first)

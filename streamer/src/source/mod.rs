@@ -14,6 +14,7 @@ pub mod catalog;
 pub mod changes;
 pub mod connection;
 pub mod conninfo;
+pub mod ddl_capture;
 pub mod identity;
 pub mod plugin;
 pub mod polling;

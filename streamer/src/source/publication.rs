@@ -6,7 +6,7 @@
 //! the slot is.
 
 use super::connection::{Connection, Row, quote_identifier, quote_literal};
-use super::table_filter::TableFilter;
+use super::table_filter::{DDL_LOG, OWN_SCHEMA, OWN_TABLES, TableFilter};
 use crate::error::{Failure, Result};
 
 /// What a publication is called when nobody named one.
@@ -18,6 +18,7 @@ const SHOWN: usize = 20;
 /// Makes sure that the publication is there, and says what of the chosen
 /// tables it does not cover.
 ///
+/// `schema_changes`: `walferry.ddl_log` has to be among its tables.
 /// `create`: make it if it is missing.
 ///
 /// # Errors
@@ -27,6 +28,7 @@ pub async fn ensure(
     connection: &mut Connection,
     name: &str,
     tables: &TableFilter,
+    schema_changes: bool,
     create: bool,
 ) -> Result<()> {
     match find(connection, name).await? {
@@ -39,10 +41,10 @@ pub async fn ensure(
                 );
             }
         }
-        None if create => make(connection, name, tables).await?,
+        None if create => make(connection, name, tables, schema_changes).await?,
         None => return Err(missing(name, tables)),
     }
-    warn_of_uncovered(connection, name, tables).await
+    warn_of_uncovered(connection, name, tables, schema_changes).await
 }
 
 fn missing(name: &str, tables: &TableFilter) -> Failure {
@@ -114,9 +116,14 @@ impl Candidate {
     }
 }
 
-async fn make(connection: &mut Connection, name: &str, tables: &TableFilter) -> Result<()> {
+async fn make(
+    connection: &mut Connection,
+    name: &str,
+    tables: &TableFilter,
+    schema_changes: bool,
+) -> Result<()> {
     let quoted = quote_identifier(name);
-    let candidates = candidates(connection, tables).await?;
+    let candidates = candidates(connection, tables, schema_changes).await?;
     let (good, without): (Vec<_>, Vec<_>) =
         candidates.iter().partition(|candidate| candidate.identity);
     if tables.is_everything() && without.is_empty() {
@@ -211,7 +218,11 @@ fn explain(failure: Failure, connection: &Connection, sql: &str) -> Failure {
 
 /// The tables that the filter lets through; of a partition tree the topmost
 /// that it does, which stands for its partitions of today and tomorrow.
-async fn candidates(connection: &mut Connection, tables: &TableFilter) -> Result<Vec<Candidate>> {
+async fn candidates(
+    connection: &mut Connection,
+    tables: &TableFilter,
+    schema_changes: bool,
+) -> Result<Vec<Candidate>> {
     let rows = connection
         .simple_query(
             "SELECT n.nspname AS schema, c.relname AS table_name, \
@@ -240,7 +251,13 @@ async fn candidates(connection: &mut Connection, tables: &TableFilter) -> Result
         .iter()
         .filter(|row| {
             let (schema, table) = (row.get("schema"), row.get("table_name"));
-            tables.passes_in_stream(schema.unwrap_or_default(), table.unwrap_or_default())
+            let (schema, table) = (schema.unwrap_or_default(), table.unwrap_or_default());
+            if schema != OWN_SCHEMA || tables.names(schema, table) {
+                return tables.passes(schema, table);
+            }
+            // What the streamer lives on; where the role can't, only what was asked for.
+            table == DDL_LOG && schema_changes
+                || OWN_TABLES.contains(&table) && row.is_true("owned")
         })
         .collect();
     let covered = |row: &Row| {
@@ -264,12 +281,13 @@ async fn warn_of_uncovered(
     connection: &mut Connection,
     name: &str,
     tables: &TableFilter,
+    schema_changes: bool,
 ) -> Result<()> {
     let sql = format!(
         "SELECT n.nspname AS schema, c.relname AS table_name \
          FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
          WHERE c.relkind = 'r' AND c.relpersistence = 'p' \
-         AND n.nspname NOT IN ('pg_catalog', 'information_schema', 'walferry') AND n.nspname !~ '^pg_toast' \
+         AND n.nspname NOT IN ('pg_catalog', 'information_schema') AND n.nspname !~ '^pg_toast' \
          AND NOT EXISTS (SELECT FROM pg_catalog.pg_publication_tables p \
            JOIN pg_catalog.pg_namespace pn ON pn.nspname = p.schemaname \
            JOIN pg_catalog.pg_class pc ON pc.relnamespace = pn.oid AND pc.relname = p.tablename \
@@ -287,7 +305,14 @@ async fn warn_of_uncovered(
             owned: false,
             identity: true,
         })
-        .filter(|table| tables.passes(&table.schema, &table.table))
+        .filter(|table| {
+            let (schema, table) = (table.schema.as_str(), table.table.as_str());
+            if schema == OWN_SCHEMA {
+                table == DDL_LOG && schema_changes || tables.names(schema, table)
+            } else {
+                tables.passes(schema, table)
+            }
+        })
         .collect();
     if !uncovered.is_empty() {
         let references: Vec<&Candidate> = uncovered.iter().collect();

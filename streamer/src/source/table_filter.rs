@@ -17,7 +17,13 @@ pub struct TableFilter {
 }
 
 /// The schema of walferry's own tables (heartbeats, captured DDL).
-const OWN_SCHEMA: &str = "walferry";
+pub const OWN_SCHEMA: &str = "walferry";
+
+/// Those of its tables that the streamer lives on, whatever the filters are.
+pub const OWN_TABLES: [&str; 2] = ["heartbeats", DDL_LOG];
+
+/// The table of captured DDL.
+pub const DDL_LOG: &str = "ddl_log";
 
 /// A pattern of names that need no quoting anywhere, or of any name (`None`).
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -100,10 +106,17 @@ impl TableFilter {
         patterns.iter().map(PlainPattern::of).collect()
     }
 
-    /// Those of the tables to keep out that can be named so.
+    /// Those of the tables to keep out that can be named so, and that are none
+    /// of walferry's own: these are left out after they were read.
     pub fn plain_exclude(&self) -> Vec<PlainPattern> {
         let patterns = &self.exclude.read;
-        patterns.iter().filter_map(PlainPattern::of).collect()
+        patterns
+            .iter()
+            .filter(|[schema, table]| {
+                !(schema.matches(OWN_SCHEMA) && OWN_TABLES.iter().any(|own| table.matches(own)))
+            })
+            .filter_map(PlainPattern::of)
+            .collect()
     }
 
     /// Whether nothing is left out.

@@ -6,9 +6,14 @@
 
 use std::borrow::Cow;
 
+use walferry_protocol::Lsn;
+
 use super::input::Input;
 use crate::datum::{Layout, Malformed, ScalarType, Type};
 use crate::event::{Payload, Value};
+
+/// `pg_type.oid` of `pg_lsn`.
+const PG_LSN: u32 = 3220;
 
 /// The largest array that is taken (`MaxArraySize`).
 const MAX_ELEMENTS: usize = 0x3fff_ffff / 8;
@@ -16,9 +21,11 @@ const MAX_ELEMENTS: usize = 0x3fff_ffff / 8;
 pub(super) fn read<'a>(
     bytes: &'a [u8],
     kind: Type,
+    base_type_oid: u32,
     layout: Layout,
 ) -> Result<Value<'a>, Malformed> {
     match kind {
+        Type::Other if base_type_oid == PG_LSN => pg_lsn(bytes),
         Type::Scalar(ScalarType::Jsonb) => jsonb(bytes),
         Type::Scalar(ScalarType::Bpchar) => match Value::read(kind, bytes.into(), layout)? {
             Value::Text(padded) => Ok(crate::decode::text::unpadded(padded)),
@@ -37,6 +44,15 @@ pub(super) fn read<'a>(
             layout,
         })),
     }
+}
+
+/// `pg_lsn_send`: walferry's own tables have such a column.
+fn pg_lsn(bytes: &[u8]) -> Result<Value<'_>, Malformed> {
+    let bytes = bytes
+        .try_into()
+        .map_err(|_| Malformed("a value is not of its type's size"))?;
+    let lsn = Lsn(u64::from_be_bytes(bytes));
+    Ok(Value::Text(Cow::Owned(lsn.to_string())))
 }
 
 /// `jsonb_send`: a version, then the text.

@@ -336,7 +336,7 @@ fn row<'a>(
                 let read = if kind == b't' {
                     text::read(bytes, column.kind, definition.base_type_oid)
                 } else {
-                    binary::read(bytes, column.kind, layout)
+                    binary::read(bytes, column.kind, definition.base_type_oid, layout)
                 };
                 match read {
                     Ok(value) => value,

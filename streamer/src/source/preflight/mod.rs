@@ -4,6 +4,7 @@
 //! One file a concern; each asks and judges, and puts its [`Finding`]s into
 //! the [`Findings`]. The queries are the files in `sql/preflight/`.
 
+mod ddl;
 mod disk;
 mod finding;
 mod flavour;
@@ -50,6 +51,8 @@ pub struct Question {
     pub changes_only: bool,
     /// The table that a heartbeat is to be written to.
     pub heartbeat: Option<heartbeat::Table>,
+    /// Captured DDL is to be delivered.
+    pub schema_changes: bool,
 }
 
 impl Question {
@@ -178,12 +181,15 @@ async fn look(
                     let may_make = publication::may_make(role.as_ref(), &slot, question);
                     publication::judge(&published, &relations, question, may_make, findings);
                     heart::judge_publication(&published, &relations, question, findings);
+                    ddl::judge_publication(&published, &relations, question, findings);
                 }
             }
         }
     }
     let outcome = heart::judge(connection, question, findings).await;
     say("heartbeat", outcome, findings);
+    let outcome = ddl::judge(connection, question, findings).await;
+    say("ddl_capture", outcome, findings);
     let monitor = role.is_some_and(|role| role.monitor);
     let outcome = disk::judge(connection, monitor, findings).await;
     say("disk", outcome, findings);
