@@ -173,6 +173,7 @@ fn schema_changes_come_in_order_with_the_data_and_the_same_through_every_plugin(
             &["--schema-changes", "--tables", "public.copied"],
         ),
         ("own", "walferry", &["--own-events"]),
+        ("samples", "walferry", &["--tables", "walferry.wal_samples"]),
         (
             "named",
             "walferry",
@@ -270,6 +271,12 @@ fn schema_changes_come_in_order_with_the_data_and_the_same_through_every_plugin(
             .any(|event| event.starts_with("d walferry.ddl_log")),
         "{own:#?}"
     );
+    assert!(
+        own.contains(&"c walferry.wal_samples null".to_owned()),
+        "{own:#?}"
+    );
+    let (_, samples, _) = read.next().unwrap();
+    assert_eq!(told(&samples), ["c walferry.wal_samples null", "m . null"]);
     let (_, named, _) = read.next().unwrap();
     assert_eq!(
         told(&named),

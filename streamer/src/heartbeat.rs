@@ -71,7 +71,7 @@ impl Ear {
                 transactional,
                 ..
             } => *transactional && *prefix == PREFIX,
-            Change::Delete { .. } | Change::Truncate { .. } => false,
+            Change::Delete { .. } | Change::Truncate { .. } | Change::SchemaChange(_) => false,
         }
     }
 

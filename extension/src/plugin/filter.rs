@@ -81,13 +81,15 @@ pub struct TableFilter {
     pub columns: Vec<ColumnRule>,
 }
 
-/// The schema of walferry's own tables (heartbeats, captured DDL), which pass
-/// whatever the filter is: the streamer lives on them.
+/// The schema of walferry's own tables.
 const OWN_SCHEMA: &str = "walferry";
+
+/// Those of them that pass whatever the filter is: the streamer lives on them.
+const OWN_TABLES: [&str; 2] = ["heartbeats", "ddl_log"];
 
 impl TableFilter {
     pub fn passes(&self, schema: &str, table: &str) -> bool {
-        if schema == OWN_SCHEMA {
+        if schema == OWN_SCHEMA && OWN_TABLES.contains(&table) {
             return true;
         }
         let wanted = match &self.include {
@@ -359,7 +361,8 @@ mod tests {
             exclude: table_patterns("exclude_tables", "*.*").unwrap_or_default(),
             ..TableFilter::default()
         };
-        assert!(filter.passes("walferry", "heartbeats"));
+        assert!(filter.passes("walferry", "heartbeats") && filter.passes("walferry", "ddl_log"));
+        assert!(!filter.passes("walferry", "wal_samples"));
         assert!(!filter.passes("public", "orders"));
     }
 }

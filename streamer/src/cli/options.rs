@@ -151,7 +151,7 @@ impl RunOptions {
                 on_off(self.slot.two_phase || slot.two_phase),
             ),
         ];
-        options.extend(self.tables.plugin_options());
+        options.extend(self.tables.plugin_options(self.own_events));
         let columns = self.pushed_columns.iter();
         options.extend(columns.map(|columns| ("columns".to_owned(), columns.clone())));
         options.extend(self.further_plugin_options.iter().cloned());

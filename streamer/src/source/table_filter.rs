@@ -124,12 +124,31 @@ impl TableFilter {
         self.include.read.is_empty() && self.exclude.read.is_empty()
     }
 
-    /// The plugin options that say the same.
-    pub fn plugin_options(&self) -> Vec<(String, String)> {
-        [("tables", &self.include), ("exclude_tables", &self.exclude)]
+    /// The plugin options that say the same. `own`: walferry's own tables are
+    /// wanted, too; without it those that the streamer does not live on stay at
+    /// the source.
+    pub fn plugin_options(&self, own: bool) -> Vec<(String, String)> {
+        let (mut include, mut exclude) = (self.include.text.clone(), self.exclude.text.clone());
+        let everything = self.include.read.is_empty();
+        let mut schemas = self.include.read.iter().map(|[schema, _]| schema);
+        let named = |schema: &Glob| schema.literal().as_deref() == Some(OWN_SCHEMA);
+        let all_own = format!("{OWN_SCHEMA}.*");
+        let list = if own {
+            (!everything).then_some(&mut include)
+        } else {
+            let comes = everything || schemas.clone().any(|schema| schema.matches(OWN_SCHEMA));
+            (comes && !schemas.any(named)).then_some(&mut exclude)
+        };
+        if let Some(list) = list {
+            if !list.is_empty() {
+                list.push(',');
+            }
+            list.push_str(&all_own);
+        }
+        [("tables", include), ("exclude_tables", exclude)]
             .into_iter()
-            .filter(|(_, patterns)| !patterns.read.is_empty())
-            .map(|(name, patterns)| (name.to_owned(), patterns.text.clone()))
+            .filter(|(_, patterns)| !patterns.is_empty())
+            .map(|(name, patterns)| (name.to_owned(), patterns))
             .collect()
     }
 }
@@ -390,9 +409,25 @@ mod tests {
 
     #[test]
     fn the_plugin_gets_the_same_text() {
+        let options = |include: &[&str], exclude: &[&str], own: bool| {
+            let options = filter(include, exclude).plugin_options(own);
+            let written = options
+                .iter()
+                .map(|(name, value)| format!("{name}={value}"));
+            written.collect::<Vec<_>>().join(" ")
+        };
+        assert_eq!(options(&["a.b", "c.d"], &[], false), "tables=a.b,c.d");
+        // Its own tables, as far as the plugin leaves them out at all.
+        assert_eq!(options(&[], &[], false), "exclude_tables=walferry.*");
         assert_eq!(
-            filter(&["a.b", "c.d"], &[]).plugin_options(),
-            [("tables".to_owned(), "a.b,c.d".to_owned())]
+            options(&["w*.x"], &["a.b"], false),
+            "tables=w*.x exclude_tables=a.b,walferry.*"
         );
+        assert_eq!(
+            options(&["walferry.wal_samples"], &[], false),
+            "tables=walferry.wal_samples"
+        );
+        assert_eq!(options(&[], &[], true), "");
+        assert_eq!(options(&["a.b"], &[], true), "tables=a.b,walferry.*");
     }
 }
