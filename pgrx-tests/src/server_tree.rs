@@ -100,6 +100,7 @@ impl ServerTree {
         let mut sources = vec![
             library.to_path_buf(),
             checkout.join("extension/walferry.control"),
+            checkout.join("scripts/write-sql"),
         ];
         if let Ok(entries) = fs::read_dir(checkout.join("sql")) {
             sources.extend(entries.flatten().map(|entry| entry.path()));

@@ -178,6 +178,9 @@ fn the_managed_pack_and_the_package_for_pg_tle_update_what_is_older() {
     install(&server, &pack);
     assert_eq!(catalogue(&server, "managed"), wanted);
     assert_eq!(server.value_in::<String>("managed", KEPT), "kept1 1 1");
+    // Whoever owns the schema could put his own things under functions that run with their owner's rights.
+    let by_superuser = server.try_sql("managed", &pack).unwrap_err();
+    assert!(format!("{by_superuser:?}").contains("belongs to role"));
 
     let tle = format!("SET SESSION AUTHORIZATION plain;\n{}", written("tle"));
     server.sql_in("tle", STAND_IN);
