@@ -45,7 +45,7 @@ COMMENT ON COLUMN walferry.plugin_statistics.state IS
     'what the decoder is at: reading (WAL, or waiting for more of it), decoding, sending (a frame, or waiting for the consumer to take it)';
 COMMENT ON COLUMN walferry.plugin_statistics.since IS 'since when these are counted: when the decoder began';
 COMMENT ON COLUMN walferry.plugin_statistics.sampled_at IS
-    'when the counts were taken: before each page of WAL and each frame, and every 100 ms of a long transaction';
+    'when the counts were taken: before each page of WAL and each frame of 16 kB and more, and every 100 ms of a long transaction';
 COMMENT ON COLUMN walferry.plugin_statistics.sampled_lsn IS 'end of the last WAL record that was decoded then';
 COMMENT ON COLUMN walferry.plugin_statistics.transactions IS
     'transactions replayed to their end (commit or prepare) with something of this database in them';

@@ -1,5 +1,5 @@
 //! What the plugin does, counted where it is done and told through shared
-//! memory: before each page of WAL is read and each frame is sent, thus whenever
+//! memory: before each page of WAL is read and each large frame is sent, thus whenever
 //! the walsender comes to rest, and every 100 ms of a long transaction.
 
 use std::ffi::{CStr, c_char, c_int};
@@ -15,6 +15,8 @@ use crate::shared::entry::{Claimed, Sample, State};
 /// Every so many changes one is timed, and stands for all of them: asking the
 /// clock takes a good part of the time that a change does.
 const TIMED: u64 = 64;
+/// A frame of so many bytes may take a while to be sent.
+const LARGE: usize = 16 << 10;
 /// How often a long transaction tells of itself.
 const PUBLISH: Duration = Duration::from_millis(100);
 
@@ -88,13 +90,17 @@ impl Statistics {
     /// consumer has room for it.
     pub fn write(&mut self, ctx: *mut pg_sys::LogicalDecodingContext, parts: &[&[u8]]) {
         let begin = Instant::now();
-        self.publish(begin);
+        let length: usize = parts.iter().map(|part| part.len()).sum();
+        // Small transactions are told of with the WAL page: here it would cost each of them.
+        if length >= LARGE || begin - self.last_told >= PUBLISH {
+            self.publish(begin);
+        }
         self.state(State::Sending);
         server::write(ctx, parts);
         self.state(State::Decoding);
         self.write_time += begin.elapsed();
         self.frames += 1;
-        self.bytes += parts.iter().map(|part| part.len() as u64).sum::<u64>();
+        self.bytes += length as u64;
     }
 
     #[inline]
