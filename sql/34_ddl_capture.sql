@@ -231,7 +231,17 @@ DECLARE
     made boolean := false;
     found_enabled "char";
     reason text;
+    owner record;
 BEGIN
+    -- It can change the function that everybody's DDL will run.
+    SELECT r.rolname, r.rolsuper INTO owner FROM pg_proc p JOIN pg_roles r ON r.oid = p.proowner
+        WHERE p.oid = 'walferry.capture_ddl()'::regprocedure;
+    IF NOT owner.rolsuper AND owner.rolname <> current_user THEN
+        RAISE EXCEPTION 'DDL capture can''t be turned on by role "%"', current_user
+            USING ERRCODE = 'insufficient_privilege',
+                DETAIL = format('Schema walferry belongs to role "%s", which could then run code as whoever changes a table.', owner.rolname),
+                HINT = 'Install the pack as the role that may make event triggers, and call it as the same.';
+    END IF;
     BEGIN
         INSERT INTO walferry.ddl_retention AS r (keep, keep_rows)
             VALUES (coalesce(ddl_capture_on.keep, '30 days'), coalesce(ddl_capture_on.keep_rows, 10000))
