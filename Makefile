@@ -74,7 +74,7 @@ test: setup-cargo-pgrx build ## every test, on servers of its own, and the plugi
 test-versions: $(FETCHED:%=test-plugin-%) check-versions test-managed-pack ## the plugin's tests on 16 and 18, that it compiles for 14 and 17, the managed pack on all
 
 # What depends on the server's version.
-PLUGIN_TESTS = plugin types_match_the_server publications diagnose $(basename $(notdir $(wildcard pgrx-tests/tests/backend_*)))
+PLUGIN_TESTS = plugin types_match_the_server conformance publications diagnose $(basename $(notdir $(wildcard pgrx-tests/tests/backend_*)))
 
 # Those tests alone, on PG_CONFIG's server.
 test-plugin: build

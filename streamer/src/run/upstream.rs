@@ -44,25 +44,33 @@ impl Upstream {
         };
         let mut connection = Connection::connect(&options.conninfo, kind).await?;
         let system = identify_system(&mut connection).await?;
+        let mut asked = match (first, options.reader) {
+            (true, LogReader::Stream) => Some(ask_apart(&connection).await?),
+            _ => None,
+        };
+        let questions = asked.as_mut().unwrap_or(&mut connection);
         let mut knowledge = Knowledge::default();
         if first {
-            knowledge = examine(&mut connection, &options.rules, &options.tables).await?;
-            names::warn_of_unmatched(&mut connection, options).await?;
-            let tables = tables_without_usable_identity(&mut connection, &options.tables).await?;
+            knowledge = examine(questions, &options.rules, &options.tables).await?;
+            names::warn_of_unmatched(questions, options).await?;
+            let tables = tables_without_usable_identity(questions, &options.tables).await?;
             judge(&tables, options.accept_missing_identity)?;
             if options.schema_changes {
-                ddl_capture::warn_unless_on(&mut connection).await?;
+                ddl_capture::warn_unless_on(questions).await?;
             }
         }
-        let plugin = plugin::choose(&mut connection, options, first).await?;
+        let plugin = plugin::choose(questions, options, first).await?;
         if let (Some(start), Some(name), true) = (options.start_lsn, &options.slot.name, first)
             && !options.accept_gap
             && options.slot.create
-            && slot::find(&mut connection, name).await?.is_none()
+            && slot::find(questions, name).await?.is_none()
         {
             return Err(start_position::refuse_new_slot(start, name));
         }
-        plugin::prepare(&mut connection, plugin, options, first).await?;
+        plugin::prepare(questions, plugin, options, first).await?;
+        if let Some(asked) = asked {
+            asked.close().await;
+        }
         let slot = slot::ensure(&mut connection, &options.slot, plugin.name()).await?;
         if options.reader == LogReader::Sql && (options.slot.two_phase || slot.info.two_phase) {
             return Err(Failure::definite(format!(
@@ -168,6 +176,18 @@ impl Upstream {
         };
         plugin::start(self.connection, &slot, position, options).await
     }
+}
+
+/// A connection for questions about tables, to the very server that a
+/// walsender is on. Asked there, they would leave the tables in its caches as
+/// they are now (`pg_get_publication_tables` opens each, since PostgreSQL 16),
+/// and it would decode with that what was written before: only the functions
+/// that read slots empty the caches first (`InvalidateSystemCaches`,
+/// `pg_logical_slot_get_changes_guts`).
+async fn ask_apart(walsender: &Connection) -> Result<Connection> {
+    let mut conninfo = walsender.conninfo().clone();
+    conninfo.hosts = vec![walsender.host().clone()];
+    Connection::connect(&conninfo, Replication::Off).await
 }
 
 /// The end of what the server has written or, on a standby, replayed: no
