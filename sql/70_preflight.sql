@@ -60,6 +60,29 @@ CREATE FUNCTION walferry.preflight()
         FROM s
     ),
     role AS MATERIALIZED (SELECT * FROM walferry.preflight_role),
+    -- The plugins that are used here or would be: each has to be listed, where there is such a list.
+    libraries AS MATERIALIZED (
+        SELECT p.plugin, p.used, n.settings ->> 'output_plugin_libraries' AS listed,
+            p.plugin = ANY (string_to_array(
+                translate(n.settings ->> 'output_plugin_libraries', ' "', ''), ',')) AS allowed
+        FROM n, (
+            SELECT w.plugin, bool_or(w.used) AS used
+            FROM (
+                SELECT s.plugin::text, true FROM pg_replication_slots s WHERE s.plugin IS NOT NULL
+                UNION ALL SELECT e.extname::text, false FROM pg_extension e WHERE e.extname = 'walferry'
+                UNION ALL SELECT 'pgoutput', false
+            ) w (plugin, used)
+            GROUP BY w.plugin
+        ) p
+        WHERE n.settings ? 'output_plugin_libraries'
+    ),
+    published AS MATERIALIZED (
+        SELECT p.*, concat_ws(', ',
+                CASE WHEN NOT p.publishes_insert THEN 'insert' END, CASE WHEN NOT p.publishes_update THEN 'update' END,
+                CASE WHEN NOT p.publishes_delete THEN 'delete' END, CASE WHEN NOT p.publishes_truncate THEN 'truncate' END)
+                AS leaves_out
+        FROM walferry.preflight_publications p
+    ),
     answer (place, verdict, code, object, finding, fix) AS (
         SELECT 1, 'pass', 'server', NULL,
             format('PostgreSQL %s, %s', current_setting('server_version'), n.flavour), NULL
@@ -130,6 +153,43 @@ CREATE FUNCTION walferry.preflight()
         UNION ALL
         SELECT 9, a.verdict, 'replica_identity', format('%s.%s', a.schema, a.table_name), a.finding, a.fix
         FROM walferry.replica_identity_audit() a
+        UNION ALL
+        SELECT 10, CASE WHEN l.allowed THEN 'pass' WHEN l.used THEN 'fail' ELSE 'warn' END, 'output_plugin_libraries', l.plugin,
+            CASE WHEN l.allowed THEN format('it lists %s', l.listed)
+                ELSE format('it lists %s: plugin %s is refused', l.listed, l.plugin) END,
+            CASE WHEN NOT l.allowed THEN walferry.setting_fix('output_plugin_libraries',
+                -- What is listed and what slots use stays.
+                a.list, replace(a.list, ', ', ','), false) END
+        FROM libraries l, LATERAL (
+            SELECT string_agg(DISTINCT quote_ident(u.name), ', ' ORDER BY quote_ident(u.name)) AS list
+            FROM (
+                SELECT trim(both ' "' FROM e) FROM unnest(string_to_array(l.listed, ',')) e
+                UNION ALL SELECT s.plugin::text FROM pg_replication_slots s WHERE s.plugin IS NOT NULL
+                UNION ALL SELECT l.plugin
+            ) u (name)
+        ) a
+        UNION ALL
+        SELECT 10, 'pass', 'output_plugin_libraries', NULL, 'this role can''t read it, if the server has it', NULL
+        FROM n
+        WHERE NOT n.settings ? 'output_plugin_libraries' AND NOT n.reads_all_settings
+        UNION ALL
+        SELECT 11, CASE WHEN p.leaves_out = '' THEN 'pass' ELSE 'warn' END, 'publication', p.publication::text,
+            CASE WHEN p.leaves_out = ''
+                THEN format('it publishes %s tables, all operations%s', coalesce(cardinality(p.tables), 0),
+                    CASE WHEN p.via_root THEN ', partitions as their root' ELSE '' END)
+                ELSE format('it does not publish %s', p.leaves_out) END,
+            CASE WHEN p.leaves_out <> '' THEN format(
+                'ALTER PUBLICATION %I SET (publish = ''insert, update, delete, truncate'');', p.publication) END
+        FROM published p
+        UNION ALL
+        SELECT 12, 'warn', 'publication_identity', format('%s.%s', i.schema, i.table_name),
+            format('publication %s has it without a replica identity: the server refuses UPDATE and DELETE on it',
+                string_agg(p.publication::text, ', ' ORDER BY p.publication)),
+            walferry.identity_fix(i.schema, i.table_name, i.has_unused_primary_key, i.candidate)
+        FROM walferry.preflight_replica_identity i
+        JOIN published p ON i.oid = ANY (p.tables) AND (p.publishes_update OR p.publishes_delete)
+        WHERE i.logged = 'none'
+        GROUP BY i.schema, i.table_name, i.has_unused_primary_key, i.candidate
     )
     SELECT a.verdict, a.code, a.object, a.finding, a.fix
     FROM answer a

@@ -745,6 +745,39 @@ fn preflight_tells_what_mends_a_server() {
     }
     server.restart(Shutdown::Fast);
     assert_eq!(not_passed(), [""; 0]);
+
+    // Publications, and the list of plugins where the server has one.
+    server.sql(
+        "CREATE TABLE keyed (id int PRIMARY KEY); CREATE TABLE keyless (a int); \
+         CREATE PUBLICATION part FOR TABLE keyed WITH (publish = 'insert, update'); \
+         CREATE PUBLICATION everything FOR TABLE keyed, keyless",
+    );
+    server.create_slot("ferry", "walferry");
+    let listed = server.tree().has_output_plugin_libraries();
+    if listed {
+        server.sql("ALTER SYSTEM SET output_plugin_libraries = pgoutput, test_decoding");
+        server.restart(Shutdown::Fast);
+    }
+    let mut expected = vec![
+        "warn replica_identity",
+        "warn publication",
+        "warn publication_identity",
+    ];
+    if listed {
+        expected.insert(1, "fail output_plugin_libraries");
+    }
+    assert_eq!(not_passed(), expected);
+    for fix in server.texts_in(
+        "postgres",
+        "SELECT fix FROM walferry.preflight() WHERE fix IS NOT NULL AND code <> 'replica_identity'",
+    ) {
+        for statement in fix.lines() {
+            server.sql(statement);
+        }
+    }
+    server.restart(Shutdown::Fast);
+    assert_eq!(not_passed(), [""; 0]);
+
     server.sql("CREATE ROLE monitor LOGIN IN ROLE pg_monitor");
     let right = "SET ROLE monitor; SELECT fix FROM walferry.preflight() WHERE verdict = 'fail'";
     assert_eq!(

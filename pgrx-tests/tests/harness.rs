@@ -117,6 +117,23 @@ fn a_server_ends_when_the_process_that_started_it_is_killed() {
 }
 
 #[test]
+fn the_server_to_try_things_on_tells_how_it_is_used_and_starts_nothing() {
+    for (argument, code, said) in [
+        ("--help", 0, "--set <NAME=VALUE>"),
+        ("--port", 2, "Usage: "),
+    ] {
+        let output = Command::new(env!("CARGO_BIN_EXE_walferry-server"))
+            .arg(argument)
+            .output()
+            .unwrap();
+        let text = [output.stdout, output.stderr].concat();
+        let text = String::from_utf8_lossy(&text);
+        assert_eq!(output.status.code(), Some(code), "{text}");
+        assert!(text.contains(said) && !text.contains("url "), "{text}");
+    }
+}
+
+#[test]
 fn the_proxy_passes_stalls_and_cuts() {
     let server = Server::start_default();
     let proxy = FaultProxy::before(&server);
