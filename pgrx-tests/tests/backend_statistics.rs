@@ -57,7 +57,7 @@ fn a_slots_statistics_are_there_while_it_is_read() {
          CREATE ROLE monitor LOGIN IN ROLE pg_monitor",
     );
     server.create_slot(SLOT, "walferry");
-    server.create_slot("text", "test_decoding");
+    server.create_slot("text", "pgoutput");
     assert!(told(&server, "why_null").starts_with("nobody reads it"));
     let options = [("tables", "public.item"), ("origin", "none")];
     let mut reader = read(&server, &options);
@@ -99,7 +99,7 @@ fn a_slots_statistics_are_there_while_it_is_read() {
     );
     assert_eq!(
         rows.trim(),
-        format!("{SLOT}|112|\ntext||its plugin is test_decoding, which publishes nothing")
+        format!("{SLOT}|112|\ntext||its plugin is pgoutput, which publishes nothing")
     );
     let entries = "SELECT count(*) FROM walferry.decoders()";
     assert_eq!(server.value::<i64>(entries), 1);
