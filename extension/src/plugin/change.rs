@@ -6,6 +6,7 @@ use pgrx::pg_sys::ReorderBufferChangeType::{
 };
 use walferry_protocol::{Lsn, OldRow, Put, RecordTag, open_change};
 
+use super::condition::{Condition, Fate, Tuples};
 use super::decoder::Decoder;
 use super::failure::{Failure, Outcome};
 use super::options::Format;
@@ -20,6 +21,8 @@ pub struct RowChange<'a> {
     pub lsn: u64,
     pub old: Option<Tuple<'a>>,
     pub new: Option<Tuple<'a>>,
+    /// Both as the server has them.
+    tuples: Tuples,
 }
 
 /// # Safety
@@ -38,13 +41,47 @@ unsafe fn read<'a>(change: *const pg_sys::ReorderBufferChange) -> Outcome<RowCha
                 )));
             }
         };
-        let tuples = &(*change).data.tp;
+        let data = &(*change).data.tp;
+        let tuples = Tuples {
+            old: server::heap_tuple(data.oldtuple),
+            new: server::heap_tuple(data.newtuple),
+        };
         Ok(RowChange {
             tag,
             lsn: (*change).lsn,
-            old: Tuple::new(server::heap_tuple(tuples.oldtuple))?,
-            new: Tuple::new(server::heap_tuple(tuples.newtuple))?,
+            old: Tuple::new(tuples.old)?,
+            new: Tuple::new(tuples.new)?,
+            tuples,
         })
+    }
+}
+
+impl RowChange<'_> {
+    /// Makes of the change what the relation's conditions want. False: it is
+    /// left out.
+    ///
+    /// # Safety
+    /// The change was just read, and is of the condition's relation.
+    #[inline(never)]
+    unsafe fn pass(&mut self, condition: &mut Condition) -> Outcome<bool> {
+        // SAFETY: as the caller promises.
+        match unsafe { condition.judge(self.tag, self.tuples)? } {
+            Fate::Same => {}
+            Fate::LeftOut => return Ok(false),
+            Fate::Insert(new) => {
+                self.tag = RecordTag::Insert;
+                self.old = None;
+                // SAFETY: a tuple of the change, or one formed for it.
+                self.new = unsafe { Tuple::new(new)? };
+            }
+            Fate::Delete(key) => {
+                self.tag = RecordTag::Delete;
+                self.new = None;
+                // SAFETY: null, or a tuple formed for the change.
+                self.old = self.old.or(unsafe { Tuple::new(key)? });
+            }
+        }
+        Ok(true)
     }
 }
 
@@ -93,7 +130,7 @@ impl Decoder {
             return Ok(());
         }
         // SAFETY: as the caller promises.
-        let change = unsafe { read(change)? };
+        let mut change = unsafe { read(change)? };
         let needed = match change.tag {
             RecordTag::Delete => change.old,
             _ => change.new,
@@ -103,6 +140,12 @@ impl Decoder {
                 "the WAL has no new row for a change of {}.{}",
                 entry.definition.schema, entry.definition.name
             )));
+        }
+        if let Some(condition) = &mut entry.condition {
+            // SAFETY: as the caller promises.
+            if !unsafe { change.pass(condition)? } {
+                return Ok(());
+            }
         }
         if self.options.format == Format::Json {
             return self.json_change(&change);

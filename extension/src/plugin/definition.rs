@@ -11,6 +11,7 @@ use walferry_protocol::{
     encode_value,
 };
 
+use super::condition::{self, Identity};
 use super::failure::{Failure, Outcome};
 use super::filter::TableFilter;
 use super::json_names::Names;
@@ -100,6 +101,14 @@ pub unsafe fn build(
         entry.passes = passes;
         entry.full_identity = full;
         entry.user_types = builder.user_types;
+        if passes {
+            let identity = Identity {
+                full,
+                columns: (full || identity_index != pg_sys::InvalidOid).then_some(keys.as_slice()),
+            };
+            entry.condition =
+                condition::compile(relation, &entry.definition, &identity, filter, parent)?;
+        }
         if let Some(options) = json.filter(|_| passes) {
             let primary_key = index_columns(server::primary_key_index(relation));
             entry.json = Some(Names::read(

@@ -1,8 +1,9 @@
-//! What a slot's reader asked for: tables, columns and message prefixes.
+//! What a slot's reader asked for: tables, columns, row conditions and message
+//! prefixes.
 //!
-//! Filters look at names only and are evaluated once for each relation
-//! definition; row conditions, when they come, belong beside
-//! [`TableFilter::passes`] as a part of a relation's cache entry.
+//! What is here looks at names only and is evaluated once for each relation
+//! definition; conditions become a program of the relation's cache entry
+//! (`condition`).
 
 use super::failure::{Failure, Outcome};
 
@@ -72,13 +73,37 @@ pub struct ColumnRule {
     columns: Vec<Glob>,
 }
 
-/// Which relations are sent.
+/// The rows of some tables that are wanted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConditionRule {
+    tables: Vec<TablePattern>,
+    /// As it was given: an SQL expression.
+    pub predicate: String,
+}
+
+/// What a reader wants of conditions.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ConditionsMode {
+    /// They are applied here: an UPDATE that brings a row in is sent as INSERT,
+    /// one that takes it out as DELETE, and a table that a condition does not
+    /// fit is refused.
+    #[default]
+    Exact,
+    /// The reader applies them itself: here a change is left out only where it
+    /// is certain that the reader would, and is sent as it is otherwise.
+    Thin,
+}
+
+/// Which relations are sent, and what of them.
 #[derive(Clone, Debug, Default)]
 pub struct TableFilter {
     /// None: all.
     pub include: Option<Vec<TablePattern>>,
     pub exclude: Vec<TablePattern>,
     pub columns: Vec<ColumnRule>,
+    /// All that are for a table have to be true.
+    pub conditions: Vec<ConditionRule>,
+    pub conditions_mode: ConditionsMode,
 }
 
 /// The schema of walferry's own tables.
@@ -113,6 +138,26 @@ impl TableFilter {
             }
         }
         !named
+    }
+
+    /// The conditions of a table. Those of the partitioned table above a
+    /// partition (`root`) are the partition's too.
+    pub fn conditions_of<'f>(
+        &'f self,
+        table: (&'f str, &'f str),
+        root: Option<(&'f str, &'f str)>,
+    ) -> impl Iterator<Item = &'f str> {
+        let own = table.0 == OWN_SCHEMA;
+        self.conditions
+            .iter()
+            .filter(move |rule| {
+                !own && std::iter::once(table).chain(root).any(|(schema, name)| {
+                    rule.tables
+                        .iter()
+                        .any(|pattern| pattern.matches(schema, name))
+                })
+            })
+            .map(|rule| rule.predicate.as_str())
     }
 }
 
@@ -168,6 +213,24 @@ pub fn column_rules(option: &str, value: &str) -> Outcome<Vec<ColumnRule>> {
         }
         reader.expect(')')?;
         Ok(ColumnRule { tables, columns })
+    })
+}
+
+/// Reads `schema.table, …: predicate`. What follows the colon is not looked at.
+pub fn condition_rule(option: &str, value: &str) -> Outcome<ConditionRule> {
+    let mut reader = Reader::new(option, value);
+    let mut tables = vec![reader.table_pattern(":")?];
+    while reader.skip(',') {
+        tables.push(reader.table_pattern(":")?);
+    }
+    reader.expect(':')?;
+    let predicate = reader.rest.trim();
+    if predicate.is_empty() {
+        return Err(reader.refuse("a condition"));
+    }
+    Ok(ConditionRule {
+        tables,
+        predicate: predicate.to_owned(),
     })
 }
 
@@ -352,6 +415,35 @@ mod tests {
         assert!(filter.passes_column("public", "users", "secret"));
         assert!(filter.passes_column("app", "t", "ab"));
         assert!(!filter.passes_column("app", "t", "b"));
+    }
+
+    #[test]
+    fn a_condition_follows_its_tables_and_may_hold_anything() {
+        let rule = |text| condition_rule("conditions", text);
+        let read = rule(r#"public.o*, "a:b"."c,d" : x::text IN ('a', ':')"#).ok();
+        let filter = TableFilter {
+            conditions: read.into_iter().collect(),
+            ..TableFilter::default()
+        };
+        let of = |schema, table, root| {
+            filter
+                .conditions_of((schema, table), root)
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(of("public", "orders", None), ["x::text IN ('a', ':')"]);
+        assert_eq!(of("a:b", "c,d", None).len(), 1);
+        assert_eq!(of("public", "users", None).len(), 0);
+        assert_eq!(of("parts", "p1", Some(("public", "orders"))).len(), 1);
+        for bad in [
+            "public.t",
+            "public.t:",
+            "public.t: ",
+            "t: a = 1",
+            ": a = 1",
+            "a.b, : x",
+        ] {
+            assert!(rule(bad).is_err(), "{bad}");
+        }
     }
 
     #[test]

@@ -6,6 +6,9 @@
 //! SQLSTATE, so that a concurrent abort (40000) reaches the reorder buffer.
 
 mod change;
+mod condition;
+mod condition_expression;
+mod condition_safety;
 mod decoder;
 mod definition;
 mod failure;

@@ -9,7 +9,7 @@ use pgrx::pg_sys::errcodes::PgSqlErrorCode;
 use walferry_protocol::{SUPPORTED_VERSIONS, VersionRange};
 
 use super::failure::{Failure, Outcome};
-use super::filter::{self, PrefixFilter, TableFilter};
+use super::filter::{self, ConditionsMode, PrefixFilter, TableFilter};
 use super::json_options::JsonOptions;
 use super::text::{Converter, Invalid};
 
@@ -69,13 +69,15 @@ const FRAME_SIZES: std::ops::RangeInclusive<usize> = (4 << 10)..=(16 << 20);
 
 /// The names of the options of every format, for the message that refuses
 /// another one.
-const NAMES: [&str; 13] = [
+const NAMES: [&str; 15] = [
     "proto_min",
     "proto_max",
     "format",
     "tables",
     "exclude_tables",
     "columns",
+    "conditions",
+    "conditions_mode",
     "messages",
     "message_prefixes",
     "origin",
@@ -235,6 +237,19 @@ impl Options {
                 "columns" => {
                     let rules = filter::column_rules("columns", option.text()?)?;
                     options.tables.columns.extend(rules);
+                }
+                // One to an option, which may come again: a condition may hold
+                // any character.
+                "conditions" => {
+                    let rule = filter::condition_rule("conditions", option.text()?)?;
+                    options.tables.conditions.push(rule);
+                }
+                "conditions_mode" => {
+                    options.tables.conditions_mode = match option.text()? {
+                        "exact" => ConditionsMode::Exact,
+                        "thin" => ConditionsMode::Thin,
+                        _ => return Err(option.refuse("Valid values are exact and thin.")),
+                    }
                 }
                 "messages" => options.messages = option.boolean()?,
                 "message_prefixes" => {

@@ -49,14 +49,19 @@ pub fn print(
     }));
     match outcome {
         Ok(()) => Ok(printed),
-        Err(caught) => Err(with_place(caught, &place(index))),
+        Err(caught) => Err(explained(
+            caught,
+            &format!("The value is in {}.", place(index)),
+            "Correct the value or its type's output function, or leave the column out with the option columns.",
+        )),
     }
 }
 
-/// The server's error with the place added. A concurrent abort (40000) and
-/// what is no error of the server go on as they are.
+/// The server's error with the place added to its detail, and a hint where it
+/// has none. A concurrent abort (40000) and what is no error of the server go
+/// on as they are.
 #[cold]
-fn with_place(caught: Box<dyn Any + Send>, place: &str) -> Failure {
+pub fn explained(caught: Box<dyn Any + Send>, place: &str, hint: &str) -> Failure {
     let report = match caught.downcast_ref::<CaughtError>() {
         Some(CaughtError::PostgresError(report)) => report,
         _ => resume_unwind(caught),
@@ -64,17 +69,11 @@ fn with_place(caught: Box<dyn Any + Send>, place: &str) -> Failure {
     if report.sql_error_code() == PgSqlErrorCode::ERRCODE_TRANSACTION_ROLLBACK {
         resume_unwind(caught);
     }
-    let place = format!("The value is in {place}.");
     let failure = Failure::new(report.sql_error_code(), report.message().to_owned()).detail(
         match report.detail() {
             Some(detail) => format!("{detail} {place}"),
-            None => place,
+            None => place.to_owned(),
         },
     );
-    match report.hint() {
-        Some(hint) => failure.hint(hint),
-        None => failure.hint(
-            "Correct the value or its type's output function, or leave the column out with the option columns.",
-        ),
-    }
+    failure.hint(report.hint().unwrap_or(hint))
 }

@@ -6,6 +6,7 @@ use std::collections::{HashMap, HashSet};
 use pgrx::pg_sys;
 use walferry_protocol::Relation;
 
+use super::condition::Condition;
 use super::definition;
 use super::failure::Outcome;
 use super::filter::TableFilter;
@@ -42,6 +43,8 @@ pub struct Entry {
     pub context: pg_sys::MemoryContext,
     /// What the format json keeps of the relation.
     pub json: Option<Names>,
+    /// Which rows are sent; None: all.
+    pub condition: Option<Condition>,
     valid: bool,
     /// The definition that committed transactions refer to.
     sent: Option<Sent>,
@@ -58,6 +61,7 @@ impl Entry {
             user_types: false,
             context,
             json: None,
+            condition: None,
             valid: true,
             sent: None,
         }
@@ -304,8 +308,12 @@ fn define(entry: &mut Entry, next_number: &mut u32, definitions: &mut Vec<u8>) -
 }
 
 fn drop_entry(entry: Box<Entry>) {
-    if !entry.context.is_null() {
-        // SAFETY: the entry's own context; nothing of the entry is used after.
-        unsafe { pg_sys::MemoryContextDelete(entry.context) };
+    let condition = entry.condition.map(|condition| condition.context);
+    for context in [Some(entry.context), condition].into_iter().flatten() {
+        if !context.is_null() {
+            // SAFETY: the entry's own context; nothing of the entry is used
+            // after.
+            unsafe { pg_sys::MemoryContextDelete(context) };
+        }
     }
 }

@@ -1,4 +1,5 @@
-//! The settings that shape text, as the event model wants it.
+//! The settings that shape text, as the event model wants it, and those that
+//! give the text of a condition its meaning.
 //!
 //! A session that reads a slot by SQL must not lose its own settings, so there
 //! they are set as `SET LOCAL` within the transaction in which the server
@@ -11,12 +12,14 @@ use std::ffi::CStr;
 use pgrx::pg_sys;
 
 /// Setting, the value it gets, and how its value looks when it is right.
-const PINNED: [(&CStr, &CStr, &[u8]); 5] = [
+const PINNED: [(&CStr, &CStr, &[u8]); 7] = [
     (c"DateStyle", c"ISO", b"ISO"),
     (c"IntervalStyle", c"postgres", b"postgres"),
     (c"TimeZone", c"UTC", b"UTC"),
     (c"extra_float_digits", c"1", b"1"),
     (c"bytea_output", c"hex", b"hex"),
+    (c"standard_conforming_strings", c"on", b"on"),
+    (c"transform_null_equals", c"off", b"off"),
 ];
 
 /// How long the settings stay pinned.

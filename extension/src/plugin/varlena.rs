@@ -121,6 +121,15 @@ pub fn is_on_disk(bytes: &[u8]) -> bool {
     matches!(form(bytes), Some(Form::External)) && bytes.get(1) == Some(&TAG_ONDISK)
 }
 
+/// The same of a datum by its address.
+///
+/// # Safety
+/// `address` leads to a datum.
+pub unsafe fn is_on_disk_at(address: *const u8) -> bool {
+    // SAFETY: a datum has a first byte, and an external one a second.
+    unsafe { form(&[*address]) == Some(Form::External) && *address.add(1) == TAG_ONDISK }
+}
+
 /// The value of the datum that `bytes` is, following an indirect pointer.
 ///
 /// # Safety
