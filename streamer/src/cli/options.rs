@@ -9,7 +9,7 @@ use walferry_protocol::{Lsn, SUPPORTED_VERSIONS};
 use crate::config::connection::LogReader;
 use crate::encode::ValueForms;
 use crate::error::Result;
-use crate::filter::Rules;
+use crate::filter::{Rules, push};
 use crate::heartbeat::Heartbeat;
 use crate::sink;
 use crate::source::conninfo::Conninfo;
@@ -53,6 +53,9 @@ pub struct RunOptions {
     /// The native plugin's option `columns`: what filters read or show, so
     /// that nothing else is sent. Filters hold without it too.
     pub pushed_columns: Option<String>,
+    /// Whether the native plugin gets the conditions too, to leave out early
+    /// what they leave out.
+    pub push_conditions: bool,
     pub values: ValueForms,
     /// Bytes of changes that may be in memory before backpressure and spilling.
     pub memory_limit: u64,
@@ -90,7 +93,7 @@ pub struct Retries {
 }
 
 /// Options of the plugin that `run` sets itself.
-pub(super) const OWN_PLUGIN_OPTIONS: [&str; 7] = [
+pub(super) const OWN_PLUGIN_OPTIONS: [&str; 9] = [
     "proto_min",
     "proto_max",
     "format",
@@ -98,6 +101,8 @@ pub(super) const OWN_PLUGIN_OPTIONS: [&str; 7] = [
     "two_phase",
     "tables",
     "exclude_tables",
+    "conditions",
+    "conditions_mode",
 ];
 
 impl RunOptions {
@@ -154,6 +159,9 @@ impl RunOptions {
         options.extend(self.tables.plugin_options(self.own_events));
         let columns = self.pushed_columns.iter();
         options.extend(columns.map(|columns| ("columns".to_owned(), columns.clone())));
+        if self.push_conditions {
+            options.extend(push::plugin_options(&self.rules));
+        }
         options.extend(self.further_plugin_options.iter().cloned());
         options
     }

@@ -106,6 +106,10 @@ pub struct RunArguments {
     #[arg(long = "where", value_name = "TABLES:PREDICATE", help_heading = "What")]
     conditions: Vec<String>,
 
+    /// Let walferry's own plugin leave out what the conditions leave out, where that is exact; off: all are evaluated here [default: on]
+    #[arg(long, value_enum, help_heading = "What")]
+    push_conditions: Option<Switch>,
+
     /// What to do when a table without a usable replica identity has had UPDATEs or DELETEs [default: refuse]
     #[arg(long, value_enum, help_heading = "What")]
     missing_identity: Option<MissingIdentity>,
@@ -412,6 +416,9 @@ impl RunArguments {
         }
         self.missing_identity = self.missing_identity.or(job.missing_identity);
         self.streaming = self.streaming.or(job.streaming.map(Switch::from));
+        self.push_conditions = self
+            .push_conditions
+            .or(job.push_conditions.map(Switch::from));
         self.two_phase |= job.two_phase;
         self.own_events |= job.own_events;
         self.schema_changes |= job.schema_changes;
@@ -544,6 +551,7 @@ impl RunArguments {
             },
             further_plugin_options: self.further_plugin_options()?,
             pushed_columns: self.pushed_columns,
+            push_conditions: self.push_conditions != Some(Switch::Off),
             reader,
             poll_interval: self.poll_interval.unwrap_or(POLL_INTERVAL),
             poll_rows: self
@@ -643,7 +651,7 @@ impl RunArguments {
                     return Err(Failure::usage(format!(
                         "plugin option {name} is set by the run itself"
                     ))
-                    .hint("use --tables, --exclude-tables, --streaming and --two-phase"));
+                    .hint("use --tables, --exclude-tables, --where, --streaming and --two-phase"));
                 }
                 Ok((name.to_owned(), value.to_owned()))
             })

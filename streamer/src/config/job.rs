@@ -55,6 +55,7 @@ pub struct RawJob {
     missing_identity: Option<Value<MissingIdentity>>,
     /// Let the server send large transactions while they are in progress. Default: true.
     streaming: Option<Value<bool>>,
+    push_conditions: Option<Value<bool>>,
     /// Take prepared transactions at PREPARE; a slot once read so stays so. Default: false.
     two_phase: Option<Value<bool>>,
     /// Deliver walferry's own tables and heartbeats too. Default: false.
@@ -128,6 +129,7 @@ pub struct Job {
     pub exclude_tables: Vec<String>,
     pub missing_identity: Option<MissingIdentity>,
     pub streaming: Option<bool>,
+    pub push_conditions: Option<bool>,
     pub two_phase: bool,
     pub own_events: bool,
     pub schema_changes: bool,
@@ -164,6 +166,7 @@ impl RawJob {
             exclude_tables: patterns(reader, "exclude-tables", self.exclude_tables.as_ref()),
             missing_identity: reader.optional("missing-identity", self.missing_identity.as_ref()),
             streaming: reader.optional("streaming", self.streaming.as_ref()),
+            push_conditions: reader.optional("push-conditions", self.push_conditions.as_ref()),
             two_phase: reader.flag("two-phase", self.two_phase.as_ref()),
             own_events: reader.flag("own-events", self.own_events.as_ref()),
             schema_changes: reader.flag("schema-changes", self.schema_changes.as_ref()),

@@ -4,6 +4,7 @@
 use std::collections::HashMap;
 
 use super::compile::{self, Collation, Server};
+use super::push::Places;
 use super::rules::Rules;
 use super::stage::{refused, table_of};
 use crate::error::{Failure, Result};
@@ -19,6 +20,8 @@ pub struct Knowledge {
     pub server: Server,
     /// Of columns whose collation is not the database's own.
     collations: HashMap<(String, String, String), Collation>,
+    /// Where conditions can be evaluated, of the tables that are there.
+    pub places: Places,
 }
 
 impl Knowledge {
@@ -58,20 +61,25 @@ pub async fn examine(
     if rules.is_idle() {
         return Ok(Knowledge::default());
     }
-    let knowledge = Knowledge {
+    let mut knowledge = Knowledge {
         server: server(connection).await?,
         collations: collations(connection).await?,
+        places: Places::default(),
     };
+    let mut places = Places::default();
     let mut unknown = Vec::new();
     for table in ruled_tables(connection, rules, tables).await? {
         let Some(found) = relation_over(connection, Find::Oid(table.oid)).await? else {
             continue;
         };
         let relation = Relation::new(found.relation);
-        if let Some(column) = column_without_old_value(&relation, rules, &knowledge)? {
+        let without = column_without_old_value(&relation, rules, &knowledge)?;
+        places.add(&relation, rules.of_relation(&relation), &knowledge);
+        if let Some(column) = without {
             unknown.push((table, relation, column));
         }
     }
+    knowledge.places = places;
     judge(&unknown, rules.accept_missing_identity)?;
     Ok(knowledge)
 }

@@ -44,6 +44,11 @@ impl Pattern {
         self
     }
 
+    /// Whether some text makes it fail.
+    pub fn may_fail(&self) -> bool {
+        self.0.contains(&Token::Broken)
+    }
+
     /// # Errors
     /// The server's, for a pattern that ends with its escape character, where
     /// the text reaches that far.

@@ -20,6 +20,7 @@ pub mod like;
 mod moment;
 pub mod operators;
 pub mod predicate;
+pub mod push;
 mod rules;
 mod stage;
 pub mod value;

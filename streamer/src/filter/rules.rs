@@ -2,6 +2,7 @@
 
 use super::predicate::Predicate;
 use crate::error::{Failure, Result};
+use crate::event::Relation;
 use crate::source::table_filter::{OWN_SCHEMA, TableFilter};
 
 /// The rules of a run. A table may be under several: all of them hold.
@@ -88,6 +89,19 @@ impl Rules {
     /// Whether a table's changes are looked at.
     pub fn is_idle(&self) -> bool {
         self.tables.is_empty()
+    }
+
+    /// The rules of a relation.
+    pub fn of_relation<'r>(
+        &'r self,
+        relation: &'r Relation,
+    ) -> impl Iterator<Item = &'r TableRule> {
+        let definition = &relation.definition;
+        let root = definition.root.as_ref();
+        self.of(
+            (&definition.schema, &definition.name),
+            root.map(|root| (root.schema.as_str(), root.name.as_str())),
+        )
     }
 
     /// The rules of a table; those of its root, when it is a partition, hold

@@ -147,7 +147,9 @@ pub async fn start(
     let server_version = connection.server_version();
     pin_settings(&mut connection, slot.plugin).await?;
     let (plugin_options, output) = match slot.plugin {
-        Plugin::Walferry => (options.plugin_options(slot.info), Output::Native),
+        Plugin::Walferry => {
+            return start_native(connection, slot, position, options).await;
+        }
         Plugin::Pgoutput => (
             pgoutput_options(options, slot.info, server_version)?,
             Output::Pgoutput(Box::new(pgoutput::Setting {
@@ -166,6 +168,35 @@ pub async fn start(
         .await
         .map_err(|(failure, _)| failure)?;
     Ok((reader, writer, output))
+}
+
+/// Begins to read walferry's own plugin; without the conditions where it is of
+/// a release that does not know them.
+async fn start_native(
+    connection: Connection,
+    slot: &Slot<'_>,
+    position: Lsn,
+    options: &RunOptions,
+) -> Result<(ChangeReader, ChangeWriter, Output)> {
+    let given = options.plugin_options(slot.info);
+    let started = try_start(connection, slot.info, position, given.clone(), options).await;
+    let (reader, writer) = match started {
+        Err((failure, Some(left))) if failure.message.contains("unknown option \"conditions\"") => {
+            if slot.first {
+                tracing::warn!(
+                    "the server's walferry does not know conditions yet: all are evaluated here"
+                );
+            }
+            let without = given
+                .into_iter()
+                .filter(|(name, _)| !name.starts_with("conditions"))
+                .collect();
+            try_start(*left, slot.info, position, without, options).await
+        }
+        started => started,
+    }
+    .map_err(|(failure, _)| failure)?;
+    Ok((reader, writer, Output::Native))
 }
 
 /// Begins to read, in the way that was asked for; gives the connection back

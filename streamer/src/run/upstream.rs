@@ -67,6 +67,13 @@ impl Upstream {
         {
             return Err(start_position::refuse_new_slot(start, name));
         }
+        if first
+            && plugin == Plugin::Walferry
+            && options.push_conditions
+            && let Some(told) = knowledge.places.told()
+        {
+            tracing::info!("{told}");
+        }
         plugin::prepare(questions, plugin, options, first).await?;
         if let Some(asked) = asked {
             asked.close().await;

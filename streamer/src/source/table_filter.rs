@@ -119,6 +119,17 @@ impl TableFilter {
             .collect()
     }
 
+    /// The patterns to take, written so that they may stand before anything
+    /// else in a plugin option.
+    pub fn included_as_text(&self) -> String {
+        let patterns = self
+            .include
+            .read
+            .iter()
+            .map(|[schema, table]| format!("{}.{}", schema.escaped(), table.escaped()));
+        patterns.collect::<Vec<_>>().join(", ")
+    }
+
     /// Whether nothing is left out.
     pub fn is_everything(&self) -> bool {
         self.include.read.is_empty() && self.exclude.read.is_empty()
@@ -260,6 +271,24 @@ enum Token {
 }
 
 impl Glob {
+    /// Text that reads as this pattern, whatever stands around it.
+    fn escaped(&self) -> String {
+        let mut text = String::new();
+        for token in &self.0 {
+            match token {
+                Token::AnyOne => text.push('?'),
+                Token::Any => text.push('*'),
+                Token::Character(plain) => {
+                    if !plain.is_alphanumeric() && *plain != '_' {
+                        text.push('\\');
+                    }
+                    text.push(*plain);
+                }
+            }
+        }
+        text
+    }
+
     /// The one name it stands for, if it has no wildcards.
     fn literal(&self) -> Option<String> {
         self.0
