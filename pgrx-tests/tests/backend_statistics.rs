@@ -92,6 +92,17 @@ fn a_slots_statistics_are_there_while_it_is_read() {
         "4 112 t"
     );
 
+    // A row that a condition leaves out is one that was filtered.
+    drop(reader);
+    let conditions = [
+        ("tables", "public.item"),
+        ("conditions", "public.item: id > 2000"),
+    ];
+    let mut reader = read(&server, &conditions);
+    server.sql("INSERT INTO item VALUES (1500, 'z'), (2500, 'z')");
+    reader.read(&server);
+    assert_eq!(told(&server, "changes, filtered"), "116 114");
+
     // Who may look, and the reasons of the others.
     let rows = server.psql(
         "postgres",
@@ -99,7 +110,7 @@ fn a_slots_statistics_are_there_while_it_is_read() {
     );
     assert_eq!(
         rows.trim(),
-        format!("{SLOT}|112|\ntext||its plugin is pgoutput, which publishes nothing")
+        format!("{SLOT}|116|\ntext||its plugin is pgoutput, which publishes nothing")
     );
     let entries = "SELECT count(*) FROM walferry.decoders()";
     assert_eq!(server.value::<i64>(entries), 1);

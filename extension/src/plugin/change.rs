@@ -144,6 +144,7 @@ impl Decoder {
         if let Some(condition) = &mut entry.condition {
             // SAFETY: as the caller promises.
             if !unsafe { change.pass(condition)? } {
+                self.frames.statistics.filtered += 1;
                 return Ok(());
             }
         }

@@ -55,6 +55,7 @@ pub struct RawJob {
     missing_identity: Option<Value<MissingIdentity>>,
     /// Let the server send large transactions while they are in progress. Default: true.
     streaming: Option<Value<bool>>,
+    /// Let walferry's own plugin leave out what conditions leave out, where that is exact. Default: true.
     push_conditions: Option<Value<bool>>,
     /// Take prepared transactions at PREPARE; a slot once read so stays so. Default: false.
     two_phase: Option<Value<bool>>,
