@@ -415,7 +415,7 @@ fn a_statement_is_kept_only_where_it_is_what_ran_and_holds_no_secret() {
             Err("does not begin as this command"),
         ),
         (
-            "CREATE EXTENSION walferry_ddl_probe",
+            "CREATE EXTENSION probe_of_ddl_capture",
             Err("inside a function"),
         ),
         ("CREATE TABLE secret (Password text)", Err("secret")),
@@ -439,12 +439,12 @@ fn a_statement_is_kept_only_where_it_is_what_ran_and_holds_no_secret() {
             // An extension whose script creates something.
             let folder = server.tree().extensiondir();
             std::fs::write(
-                folder.join("walferry_ddl_probe.control"),
+                folder.join("probe_of_ddl_capture.control"),
                 "default_version = '1'\n",
             )
             .unwrap();
             std::fs::write(
-                folder.join("walferry_ddl_probe--1.sql"),
+                folder.join("probe_of_ddl_capture--1.sql"),
                 "CREATE TABLE of_extension (id int);\n",
             )
             .unwrap();
