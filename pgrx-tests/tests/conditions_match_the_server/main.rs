@@ -10,14 +10,16 @@
 #[allow(dead_code, reason = "the counts are the other test's")]
 mod native_reader;
 mod predicates;
+mod values;
 
 use std::borrow::Cow;
 use std::collections::HashMap;
 
 use postgres::{Client, SimpleQueryMessage};
-use predicates::{COLUMNS, Generator};
+use predicates::Generator;
 use rand::SeedableRng;
 use rand::rngs::StdRng;
+use values::COLUMNS;
 use walferry_streamer::event::{Change, Payload, Relation, Value};
 use walferry_streamer::filter::compile::{Server as Traits, compile};
 use walferry_streamer::filter::evaluate::{Node, Row};
@@ -158,7 +160,7 @@ fn random_predicates_mean_on_random_rows_what_they_mean_on_the_server() {
     for id in 0..ROWS {
         let values: Vec<String> = COLUMNS
             .iter()
-            .map(|column| predicates::stored(column, &mut random))
+            .map(|column| values::stored(column, &mut random))
             .collect();
         let statement = format!("INSERT INTO public.t VALUES ({id}, {})", values.join(", "));
         client

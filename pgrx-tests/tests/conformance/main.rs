@@ -6,7 +6,7 @@
 
 #[path = "../delivery/mod.rs"]
 mod delivery;
-#[path = "../types_match_the_server/literals.rs"]
+#[path = "../types_match_the_server/literals/mod.rs"]
 mod literals;
 mod workload;
 
