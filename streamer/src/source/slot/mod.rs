@@ -51,34 +51,48 @@ fn missing(name: &str) -> Failure {
         .hint(report::missing_slot(name))
 }
 
-/// Drops a slot.
+/// Drops a slot. With `terminate` a reader is ended, and ended again where it
+/// comes back before the slot is gone: a run connects anew by itself.
 ///
 /// # Errors
 /// Definite when it is missing, or in use and `terminate` is not set.
 pub async fn drop(connection: &mut Connection, name: &str, terminate: bool) -> Result<()> {
-    let info = find(connection, name)
-        .await?
-        .ok_or_else(|| missing(name).hint("walferry slot list shows the slots that there are"))?;
-    if let Some(reader) = &info.reader {
-        if !terminate {
-            return Err(Failure::definite(format!(
-                "replication slot \"{name}\" is in use by {reader}"
-            ))
-            .sqlstate("55006")
-            .hint(format!(
-                "stop that process first, or add --terminate, which runs SELECT pg_terminate_backend({})",
-                reader.pid
-            )));
+    let deadline = tokio::time::Instant::now() + RELEASE_TIMEOUT;
+    loop {
+        let info = find(connection, name).await?.ok_or_else(|| {
+            missing(name).hint("walferry slot list shows the slots that there are")
+        })?;
+        if let Some(reader) = &info.reader {
+            if !terminate {
+                return Err(in_use(name, reader));
+            }
+            terminate_reader(connection, &info).await?;
         }
-        terminate_reader(connection, &info).await?;
-    }
-    connection
-        .simple_query(&format!(
+        let sql = format!(
             "SELECT pg_catalog.pg_drop_replication_slot({})",
             quote_literal(name)
-        ))
-        .await?;
-    Ok(())
+        );
+        match connection.simple_query(&sql).await {
+            Ok(_) => return Ok(()),
+            Err(failure) if failure.sqlstate.as_deref() == Some("55006") => {
+                if !terminate || tokio::time::Instant::now() >= deadline {
+                    return Err(failure.hint("its reader comes back by itself: stop it first"));
+                }
+            }
+            Err(failure) => return Err(failure),
+        }
+    }
+}
+
+fn in_use(name: &str, reader: &SlotReader) -> Failure {
+    Failure::definite(format!(
+        "replication slot \"{name}\" is in use by {reader}"
+    ))
+    .sqlstate("55006")
+    .hint(format!(
+        "stop that process first, or add --terminate, which runs SELECT pg_terminate_backend({})",
+        reader.pid
+    ))
 }
 
 /// Ends the process that reads a slot, and waits until it has let go.
@@ -102,10 +116,13 @@ pub(super) async fn terminate_reader(connection: &mut Connection, info: &SlotInf
         failure.hint(hint)
     })?;
     let deadline = tokio::time::Instant::now() + RELEASE_TIMEOUT;
+    // At first often: what was ended may come back.
+    let mut pause = Duration::from_millis(5);
     while tokio::time::Instant::now() < deadline {
         match find(connection, &info.name).await? {
             Some(now) if now.reader.as_ref().is_some_and(|now| now.pid == reader.pid) => {
-                tokio::time::sleep(POLL).await;
+                tokio::time::sleep(pause).await;
+                pause = (pause * 2).min(POLL);
             }
             _ => return Ok(()),
         }
