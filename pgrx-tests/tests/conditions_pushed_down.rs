@@ -4,13 +4,17 @@
 #[path = "conditions_match_the_server/predicates.rs"]
 #[allow(dead_code, reason = "the other test asks more of it")]
 mod predicates;
+#[path = "conditions_match_the_server/values.rs"]
+#[allow(dead_code, reason = "the other test asks more of it")]
+mod values;
 
 use std::time::Duration;
 
 use postgres::Client;
-use predicates::{COLUMNS, Generator};
+use predicates::Generator;
 use rand::SeedableRng;
 use rand::rngs::StdRng;
+use values::COLUMNS;
 use walferry_tests::frames::Capture;
 use walferry_tests::{Exit, Server, Statements, Streamer};
 
@@ -204,7 +208,7 @@ fn random_predicates_leave_out_exactly_the_rows_that_do_not_pass_or_none() {
     for id in 1..=60 {
         let values: Vec<String> = COLUMNS
             .iter()
-            .map(|column| predicates::stored(column, &mut random))
+            .map(|column| values::stored(column, &mut random))
             .collect();
         server.sql(&format!(
             "INSERT INTO public.t VALUES ({id}, {})",
