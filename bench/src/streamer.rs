@@ -143,16 +143,33 @@ fn measure(loaded: &Loaded, plugin: &'static str, sink: &'static str) -> Row {
 fn plugin_options(loaded: &Loaded) -> Vec<(String, String)> {
     let mut client = loaded.server.client();
     let mut command = None;
-    walferry_tests::wait_until("the streamer to read the slot", || {
+    // The last of what it asks for: a first try may have options that the server does not know. A short run is soon over, so
+    // it is looked for often.
+    let began = std::time::Instant::now();
+    let mut seen = None;
+    loop {
         let row = client
             .query_opt(
                 "SELECT query FROM pg_stat_activity WHERE backend_type = 'walsender' AND query LIKE 'START_REPLICATION SLOT%'",
                 &[],
             )
             .expect("the walsenders");
-        command = row.map(|row| row.get::<_, String>(0));
-        command.is_some()
-    });
+        let is_there = row.is_some();
+        if let Some(row) = row {
+            command = Some(row.get::<_, String>(0));
+            seen.get_or_insert_with(std::time::Instant::now);
+        }
+        if seen.is_some_and(|seen| {
+            !is_there && seen.elapsed().as_millis() > 100 || seen.elapsed().as_millis() > 300
+        }) {
+            break;
+        }
+        assert!(
+            began.elapsed().as_secs() < 60,
+            "the streamer did not read the slot"
+        );
+        std::thread::sleep(std::time::Duration::from_millis(1));
+    }
     let command = command.unwrap_or_default();
     let list = command.split_once('(').map_or("", |(_, list)| list);
     // "name" 'value', …: what is within quotes, doubled quotes taken for one.
